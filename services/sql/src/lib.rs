@@ -10,6 +10,9 @@
 //! The common subset: `INSERT ... ON CONFLICT`, `RETURNING`, `UPDATE ... FROM (VALUES ...) AS v` whose columns both call
 //! `column1`, `column2` (cast them for PostgreSQL: `CAST($1 AS BIGINT)`), partial indexes, `BIGINT`, `TEXT`, `{blob}`.
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
@@ -258,16 +261,18 @@ impl Database {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests {
     use super::*;
+    use testing::Place;
 
     const STEPS: &[Migration] = &[(1, "CREATE TABLE t (id {id}, b {blob} NOT NULL);\n")];
 
-    #[tokio::test]
-    async fn a_commit_is_seen_and_a_rollback_is_not() -> Result<(), Error> {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let db = Database::open(&Location::Sqlite(dir.path().join("t.sqlite")), 2).await?;
+    async fn a_commit_is_seen_and_a_rollback_is_not(place: &Place) {
+        commit_and_roll_back(&place.open().await).await.expect("the database works");
+    }
+
+    async fn commit_and_roll_back(db: &Database) -> Result<(), Error> {
         db.migrate("t", STEPS).await?;
         db.migrate("t", STEPS).await?;
         transaction!(db, tx => {
@@ -283,4 +288,6 @@ mod tests {
         assert!(matches!(db.migrate("t", &[]).await, Err(Error::TooNew { found: 1, known: 0, .. })));
         Ok(())
     }
+
+    on_both_engines!(a_commit_is_seen_and_a_rollback_is_not);
 }
