@@ -1,1 +1,152 @@
-//! Empty until its part arrives.
+//! The appliance document: one TOML file that says how a node is set up.
+//!
+//! Contract: every key has a type, a unit, limits, a default and a sentence; a key that is not known is refused with
+//! file, line and key; all faults of a document are told at once, and a document with a fault changes nothing. The
+//! reference in docs/configuration.md is made from the same table that reads the file, so the two cannot differ.
+//!
+//! Why no derive of serde here: serde stops at the first fault and knows no lines. A person who repairs a file by a
+//! support call wants the whole list.
+//!
+//! Failure classes: the file cannot be read ([`Error::Read`]); it is not TOML or holds faults ([`Error::Faults`]).
+
+mod document;
+mod reference;
+mod schema;
+mod value;
+
+pub use document::{Directory, Document, Imap, Limits, Log, Network, Node, Pop3, Queue, SmartHost, Smtp, Store, Tls};
+pub use reference::markdown;
+pub use schema::{Fault, Faults, KeyDoc};
+pub use value::{BareLineEnds, BytesSize, DatabaseAddress, HostPort, LogForm, OverQuota, SmartHostTls, Span};
+
+use std::path::{Path, PathBuf};
+
+/// Why a document could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The document holds these faults; each line names file, line and key.
+    #[error("{0}")]
+    Faults(Faults),
+}
+
+/// Reads and checks the document in this file.
+///
+/// # Errors
+/// [`Error::Read`], or [`Error::Faults`] with every fault at once.
+pub fn load(path: &Path) -> Result<Document, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Reads and checks a document; `name` stands for the file in messages.
+///
+/// # Errors
+/// [`Error::Faults`] with every fault at once.
+pub fn parse(text: &str, name: &str) -> Result<Document, Error> {
+    let mut faults = Faults::new(name, text);
+    match text.parse::<toml_edit::Document<String>>() {
+        Err(error) => faults.syntax(&error),
+        Ok(file) => {
+            let document = <Document as schema::Section>::read(Some(file.as_table()), "", &mut faults);
+            document.check_whole(&mut faults);
+            if faults.is_empty() {
+                return Ok(document);
+            }
+        }
+    }
+    Err(Error::Faults(faults))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<(usize, String, String)> {
+        match parse(text, "f.toml") {
+            Err(Error::Faults(faults)) => faults.sorted().into_iter().map(|f| (f.line, f.key, f.message)).collect(),
+            other => panic!("expected faults, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_empty_document_is_all_defaults() -> Result<(), Error> {
+        let document = parse("", "f.toml")?;
+        assert_eq!(document, Document::default());
+        assert_eq!(document.smtp.max_message, BytesSize(50 << 20));
+        assert_eq!(document.queue.retry.len(), 7);
+        assert_eq!(document.tls.key, None);
+        Ok(())
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_line_and_key() {
+        let text = "version = 1\n[smtp]\nmax_mesage = \"1 MiB\"\nmax_recipients = 5\nbare_line_ends = \"keep\"\n\n[queue]\nexpire = \"5 weeks\"\n\
+                    [network]\nimap = [\"localhost:143\"]\n[node]\nname = 7\n[tls]\nkey = \"k.pem\"\n[nothing]\n";
+        let list = faults(text);
+        let brief: Vec<(usize, &str)> = list.iter().map(|(line, key, _)| (*line, key.as_str())).collect();
+        assert_eq!(
+            brief,
+            [
+                (0, "tls"),
+                (3, "smtp.max_mesage"),
+                (4, "smtp.max_recipients"),
+                (5, "smtp.bare_line_ends"),
+                (8, "queue.expire"),
+                (10, "network.imap"),
+                (12, "node.name"),
+                (15, "nothing"),
+            ]
+        );
+        assert!(list[1].2.contains("max_message"), "the nearest key is named: {}", list[1].2);
+        assert!(list[2].2.contains("100 to 100000"), "the limits are named: {}", list[2].2);
+    }
+
+    #[test]
+    fn what_is_not_toml_is_told_with_its_line() {
+        let list = faults("version = 1\n[smtp\n");
+        assert_eq!(list[0].0, 2);
+    }
+
+    #[test]
+    fn values_show_in_the_unit_they_were_written_in() {
+        use value::Value;
+        for text in ["50 MiB", "1 KiB", "7 B", "3 GiB"] {
+            assert_eq!(BytesSize::from_text(&format!("\"{text}\"")).map(|s| s.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["30 s", "5 min", "31 d", "250 ms", "4 h"] {
+            assert_eq!(Span::from_text(&format!("\"{text}\"")).map(|s| s.to_string()).as_deref(), Ok(text));
+        }
+        assert!(BytesSize::from_text("\"99999999999 TiB\"").is_err());
+    }
+
+    #[test]
+    fn the_reference_page_is_the_one_in_docs() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+        if std::env::var_os("TWINPOST_WRITE_DOCS").is_some() {
+            std::fs::write(&path, markdown()).expect("docs/ can be written");
+        }
+        let page = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(page, markdown(), "docs/configuration.md is not what the table says: run `make docs`");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+            let _ = parse(&text, "f.toml");
+        }
+        #[test]
+        fn any_value_of_any_key_is_read_or_refused(key in "[a-z_]{1,12}", value in "\\PC{0,20}") {
+            for section in ["smtp", "queue", "network", "limits", "store"] {
+                let _ = parse(&format!("[{section}]\n{key} = {value}\nmax_message = {value}\n"), "f.toml");
+            }
+        }
+    }
+}
