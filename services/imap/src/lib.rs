@@ -6,7 +6,9 @@
 //! connection with BYE; none panics. Failure classes: [`Refusal`] (an answer code, the session goes on) and I/O faults (the
 //! session ends).
 
+pub mod algorithm;
 mod backend;
+pub mod codec;
 mod settings;
 
 pub use backend::{

@@ -1,0 +1,6 @@
+//! The pure algorithms of IMAP: number sets, LIST matching, search, sort and threads.
+//!
+//! Contract: no I/O, no clock, no randomness; the same input gives the same answer on every node. Failure classes: none;
+//! bounds are those of the input.
+
+pub mod ranges;

@@ -1,0 +1,162 @@
+//! Sequence sets as clients write them (RFC 9051 9 `sequence-set`): numbers, ranges, `*`, `$`.
+//!
+//! Contract: parsing is linear, never panics, and takes at most [`RANGES_MAX`] ranges. What a set means in a mailbox is
+//! said by [`SequenceSet::uids`] and [`SequenceSet::seqs`], as [`Ranges`].
+
+use crate::algorithm::ranges::Ranges;
+use twinpost_message::view::Snapshot;
+
+/// Ranges in one set at most: a line of 64 KB has room for less.
+pub const RANGES_MAX: usize = 32_768;
+
+/// One end of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// A number, not 0.
+    Number(u32),
+    /// `*`: the highest number in the mailbox.
+    Star,
+}
+
+/// A set as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SequenceSet {
+    /// `$`: what the last SEARCH saved (RFC 5182).
+    Saved,
+    /// Ranges in the client's order; an end may be below its start (RFC 9051 9 `seq-range`).
+    Ranges(Vec<(Bound, Bound)>),
+}
+
+/// A sequence number is above the number of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no message number {0}")]
+pub struct NoSuchNumber(pub u32);
+
+impl SequenceSet {
+    /// The set of one number.
+    #[must_use]
+    pub fn one(number: u32) -> Self {
+        Self::Ranges(vec![(Bound::Number(number), Bound::Number(number))])
+    }
+
+    /// Reads a whole text as a set.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text == b"$" {
+            return Some(Self::Saved);
+        }
+        let mut ranges = Vec::new();
+        for item in text.split(|b| *b == b',') {
+            if ranges.len() == RANGES_MAX {
+                return None;
+            }
+            ranges.push(match memchr::memchr(b':', item) {
+                Some(colon) => (bound(&item[..colon])?, bound(&item[colon + 1..])?),
+                None => {
+                    let b = bound(item)?;
+                    (b, b)
+                }
+            });
+        }
+        Some(Self::Ranges(ranges))
+    }
+
+    /// It names `*` or `$` or nothing but numbers: true for the last.
+    #[must_use]
+    pub fn is_numbers(&self) -> bool {
+        match self {
+            Self::Saved => false,
+            Self::Ranges(r) => r.iter().all(|(a, b)| *a != Bound::Star && *b != Bound::Star),
+        }
+    }
+
+    fn resolve(&self, highest: u32) -> Option<Ranges> {
+        let Self::Ranges(ranges) = self else { return None };
+        let number = |b: &Bound| match b {
+            Bound::Number(n) => *n,
+            Bound::Star => highest,
+        };
+        Some(Ranges::from_pairs(ranges.iter().map(|(a, b)| (number(a), number(b))).map(|(a, b)| (a.min(b), a.max(b)))))
+    }
+
+    /// The UIDs that this set means; they need not exist. `*` is the highest UID in the mailbox (RFC 9051 9: so `999:*`
+    /// always holds the last message). `saved` is the result of the last SEARCH, as UIDs.
+    #[must_use]
+    pub fn uids(&self, snapshot: &Snapshot, saved: &Ranges) -> Ranges {
+        let highest = snapshot.iter().next_back().map_or(0, |e| e.uid.0);
+        self.resolve(highest).map_or_else(|| saved.clone(), |r| r.without_zero())
+    }
+
+    /// The sequence numbers that this set means.
+    ///
+    /// # Errors
+    /// [`NoSuchNumber`] if a number is above the number of messages (RFC 9051 6.4.5 and 9: BAD). SEARCH does not mind:
+    /// use [`SequenceSet::seqs_lenient`] there.
+    pub fn seqs(&self, snapshot: &Snapshot, saved: &Ranges) -> Result<Ranges, NoSuchNumber> {
+        let count = u32::try_from(snapshot.len()).unwrap_or(u32::MAX);
+        let Some(r) = self.resolve(count) else { return Ok(saved_seqs(snapshot, saved)) };
+        match r.highest() {
+            // `1:*` in an empty mailbox: real clients send it and mean "all".
+            Some(_) if count == 0 && self.has_star() => Ok(Ranges::default()),
+            Some(n) if n > count => Err(NoSuchNumber(n)),
+            _ => Ok(r.without_zero()),
+        }
+    }
+
+    /// As [`SequenceSet::seqs`], numbers that do not exist are passed over.
+    #[must_use]
+    pub fn seqs_lenient(&self, snapshot: &Snapshot, saved: &Ranges) -> Ranges {
+        let count = u32::try_from(snapshot.len()).unwrap_or(u32::MAX);
+        match self.resolve(count) {
+            None => saved_seqs(snapshot, saved),
+            Some(_) if count == 0 => Ranges::default(),
+            Some(r) => r.intersection(&Ranges::from_pairs([(1, count)])),
+        }
+    }
+
+    fn has_star(&self) -> bool {
+        matches!(self, Self::Ranges(r) if r.iter().any(|(a, b)| *a == Bound::Star || *b == Bound::Star))
+    }
+
+    /// Writes the set as a client would.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let Self::Ranges(ranges) = self else {
+            out.push(b'$');
+            return;
+        };
+        let put = |out: &mut Vec<u8>, b: &Bound| match b {
+            Bound::Number(n) => crate::algorithm::ranges::put_u64(out, u64::from(*n)),
+            Bound::Star => out.push(b'*'),
+        };
+        for (i, (a, b)) in ranges.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            put(out, a);
+            if a != b {
+                out.push(b':');
+                put(out, b);
+            }
+        }
+    }
+}
+
+fn saved_seqs(snapshot: &Snapshot, saved: &Ranges) -> Ranges {
+    let mut out = Ranges::default();
+    for (seq, entry) in saved.select_uids(snapshot) {
+        out.push(seq);
+        debug_assert!(saved.contains(entry.uid.0));
+    }
+    out
+}
+
+fn bound(text: &[u8]) -> Option<Bound> {
+    if text == b"*" {
+        return Some(Bound::Star);
+    }
+    if text.is_empty() || text.len() > 10 || text[0] == b'0' || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let n = text.iter().fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
+    u32::try_from(n).ok().map(Bound::Number)
+}
