@@ -1,1 +1,4 @@
 //! Empty until its part arrives.
+
+pub mod files;
+pub mod pack;
