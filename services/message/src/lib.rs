@@ -5,9 +5,20 @@
 //! panics; what cannot be understood is kept as it came (a broken header is still mail).
 
 mod address;
+pub mod addresses;
+pub mod charset;
+pub mod date;
+pub mod decode;
+pub mod header;
+pub mod html;
 mod ids;
+pub mod mime;
+pub mod params;
 mod parsed;
+mod preview;
+pub mod subject;
 pub mod view;
+pub mod words;
 
 pub use address::{Address, AddressError};
 pub use ids::{AccountId, BodyHash, BodyId, DomainId, Flags, MailboxId, ModSeq, QueueId, TraceId, Uid, UidValidity};
