@@ -8,5 +8,7 @@
 //! code and goes on); a line or literal over the limit is refused by [`frame`] before its bytes are read.
 
 pub mod ast;
+pub mod frame;
 pub mod name;
+pub mod parse;
 pub mod set;
