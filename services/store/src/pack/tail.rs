@@ -39,29 +39,54 @@ pub fn recover(shared: &Arc<Shared>, options: &PackOptions) -> Result<(ScanRepor
     // A number the index knows is not used again even if its pack is gone: old rows must not find new records there.
     let known_pack = options.known_end.map_or(0, |(pack, _)| pack);
     let next = packs.last().copied().unwrap_or(0).max(known_pack).saturating_add(1);
-    while let Some(pack) = packs.pop() {
+    remove_unborn(shared, &mut packs, known_pack, options, &mut report)?;
+    let Some(pack) = packs.pop() else { return Ok((report, next, None)) };
+    let io = |what, source| PackError::Io { what, pack, source };
+    let file = shared.files.open(&shared.path(pack), Mode::Write).map_err(|e| io("open", e))?;
+    let len = file.len().map_err(|e| io("measure", e))?;
+    let Some(seal) = head::read(&*file, pack).map_err(|e| io("read the head of", e))? else {
+        report.damage.push((pack, 0, len));
+        return Ok((report, next, None));
+    };
+    let open = shared.keep(pack, PackFile { file, seal });
+    let active = clear(pack, &open, len, options, &mut report).map_err(|e| io("repair the tail of", e))?;
+    Ok((report, next, active))
+}
+
+/// Removes packs that were being made when the power went: the head is synced before the first record, so a pack without
+/// a head that no row knows holds no mail. There can be several: making one failed on a bad disk, and the removal was lost.
+fn remove_unborn(
+    shared: &Shared,
+    packs: &mut Vec<u32>,
+    known_pack: u32,
+    options: &PackOptions,
+    report: &mut ScanReport,
+) -> Result<(), PackError> {
+    let mut removed = false;
+    for i in (0..packs.len()).rev() {
+        let pack = packs[i];
+        if pack <= known_pack {
+            break;
+        }
         let io = |what, source| PackError::Io { what, pack, source };
-        let path = shared.path(pack);
-        let file = shared.files.open(&path, Mode::Write).map_err(|e| io("open", e))?;
+        let file = shared.files.open(&shared.path(pack), Mode::Read).map_err(|e| io("open", e))?;
         let len = file.len().map_err(|e| io("measure", e))?;
-        let Some(seal) = head::read(&*file, pack).map_err(|e| io("read the head of", e))? else {
-            // The head is synced before the first record, so a pack that no row knows and that has no head has no mail.
-            let unborn = len <= DATA_START || options.known_end.is_some_and(|(known, _)| known < pack);
-            if unborn {
-                report.cut_bytes += len;
-                report.packs -= 1;
-                shared.files.remove(&path).map_err(|e| io("remove the torn", e))?;
-                shared.files.sync_dir(&shared.dir).map_err(|e| io("remove for good the torn", e))?;
-                continue;
-            }
-            report.damage.push((pack, 0, len));
-            return Ok((report, next, None));
-        };
-        let open = shared.keep(pack, PackFile { file, seal });
-        let active = clear(pack, &open, len, options, &mut report).map_err(|e| io("repair the tail of", e))?;
-        return Ok((report, next, active));
+        if head::read(&*file, pack).map_err(|e| io("read the head of", e))?.is_some() {
+            continue;
+        }
+        if options.known_end.is_some() || len <= DATA_START {
+            shared.files.remove(&shared.path(pack)).map_err(|e| io("remove the torn", e))?;
+            packs.remove(i);
+            report.packs -= 1;
+            report.cut_bytes += len;
+            removed = true;
+        }
     }
-    Ok((report, next, None))
+    if removed {
+        let dir = &shared.dir;
+        shared.files.sync_dir(dir).map_err(|source| PackError::Io { what: "remove for good the torn", pack: 0, source })?;
+    }
+    Ok(())
 }
 
 /// What a scan found behind the start: all that matters for the tail.
