@@ -6,14 +6,24 @@
 /// Text of an HTML document or fragment.
 #[must_use]
 pub fn to_text(html: &str) -> String {
-    let mut out = String::with_capacity(html.len() / 2);
+    to_text_within(html, usize::MAX)
+}
+
+/// The same, stopping soon after this many bytes of text.
+#[must_use]
+pub fn to_text_within(html: &str, text_max_bytes: usize) -> String {
+    let mut out = String::with_capacity((html.len() / 2).min(text_max_bytes));
     let mut rest = html;
-    while let Some(at) = memchr::memchr2(b'<', b'&', rest.as_bytes()) {
+    while out.len() < text_max_bytes
+        && let Some(at) = memchr::memchr2(b'<', b'&', rest.as_bytes())
+    {
         push_text(&mut out, &rest[..at]);
         rest = &rest[at..];
         rest = if rest.starts_with('<') { tag(&mut out, rest) } else { entity(&mut out, rest) };
     }
-    push_text(&mut out, rest);
+    if out.len() < text_max_bytes {
+        push_text(&mut out, rest);
+    }
     out
 }
 

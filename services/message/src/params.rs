@@ -47,7 +47,7 @@ fn params(text: &str) -> Vec<Param> {
             pieces.push(piece(name, value));
         }
     }
-    join(pieces)
+    join(&pieces)
 }
 
 /// White space and comments (RFC 5322 3.2.2).
@@ -115,7 +115,7 @@ fn piece(name: &str, value: String) -> Piece {
     Piece { name: stem.to_owned(), section, extended, value }
 }
 
-fn join(pieces: Vec<Piece>) -> Vec<Param> {
+fn join(pieces: &[Piece]) -> Vec<Param> {
     let mut out: Vec<Param> = Vec::with_capacity(pieces.len());
     for (i, first) in pieces.iter().enumerate() {
         if first.section.is_none() && !first.extended {
@@ -129,7 +129,7 @@ fn join(pieces: Vec<Piece>) -> Vec<Param> {
         if pieces[..i].iter().any(|p| p.name == first.name && is_extended(p)) {
             continue;
         }
-        out.push((first.name.clone(), extended_value(&pieces, &first.name)));
+        out.push((first.name.clone(), extended_value(pieces, &first.name)));
     }
     out
 }

@@ -22,7 +22,7 @@ pub(crate) fn of(message: &[u8], root: &Part) -> String {
     let text = charset::decode(&bytes, part.param("charset"));
     let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER); // a character cut by the limit
     if is_html {
-        return fold(html::to_text(text).lines());
+        return fold(html::to_text_within(text, 5 * CHARS_MAX).lines());
     }
     let own = fold(own_lines(text));
     if own.is_empty() { fold(text.lines()) } else { own }
