@@ -81,6 +81,11 @@ pub trait Guard: Send + Sync {
     fn failed(&self, user: &str);
     /// The sign-in succeeded.
     fn passed(&self, user: &str);
+    /// The check came to no result (the directory is not there, the account may not use the service): neither a
+    /// failure nor a success.
+    fn undecided(&self, user: &str) {
+        let _ = user;
+    }
 }
 
 impl Guard for () {
@@ -210,6 +215,9 @@ pub async fn authenticate<A: Accounts, G: Guard, C: Channel>(
                         return Ok(Outcome::Broken(Failure::Over));
                     }
                 }
+                if result.is_err() {
+                    guard.undecided(&user);
+                }
                 return Ok(decide(accounts, result, user, authzid).await);
             }
             Step::Failed(Failure::Proof) => {
@@ -259,7 +267,7 @@ async fn check<A: Accounts, G: Guard>(
     match &result {
         Ok(_) => guard.passed(user),
         Err(Denied::Credentials) => guard.failed(user),
-        Err(_) => {}
+        Err(_) => guard.undecided(user),
     }
     result
 }
