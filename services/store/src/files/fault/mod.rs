@@ -9,6 +9,9 @@
 //!
 //! Failure classes: those that were ordered ([`FaultFiles::cut_at`], [`FaultFiles::fail`], [`FaultFiles::set_capacity`]).
 
+#[cfg(test)]
+mod tests;
+
 use super::{DiskFile, Files, Mode};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +75,8 @@ enum Change {
 struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
-    pending: Vec<Change>,
+    /// Unsynced changes with the number of their operation.
+    pending: Vec<(u64, Change)>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,7 +99,7 @@ struct Disk {
     dirs: BTreeSet<PathBuf>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
-    pending_names: Vec<NameChange>,
+    pending_names: Vec<(u64, NameChange)>,
 }
 
 /// A simulated disk; clones are the same disk.
@@ -235,7 +239,34 @@ impl Disk {
     fn change(&mut self, inode: usize, change: Change) {
         let inode = &mut self.inodes[inode];
         change.apply(&mut inode.now);
-        inode.pending.push(change);
+        inode.pending.push((self.ops, change));
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        apply_name(&mut self.names, &change);
+        self.pending_names.push((self.ops, change));
+    }
+
+    /// Makes the changes of a file up to this operation durable, or as a failed sync leaves them.
+    fn sync(&mut self, inode: usize, until: u64, fails: bool) {
+        let Inode { durable, pending, .. } = &mut self.inodes[inode];
+        for (_, change) in pending.extract_if(.., |(op, _)| *op <= until) {
+            if fails {
+                change.apply_torn(durable, &mut self.rng);
+            } else {
+                change.apply(durable);
+            }
+        }
+    }
+
+    fn sync_names(&mut self, dir: &Path, until: u64) {
+        let here = |change: &NameChange| match change {
+            NameChange::Set(path, _) | NameChange::Gone(path) => path.parent() == Some(dir),
+            NameChange::Moved(from, to, _) => from.parent() == Some(dir) || to.parent() == Some(dir),
+        };
+        for (_, change) in self.pending_names.extract_if(.., |(op, change)| *op <= until && here(change)) {
+            apply_name(&mut self.durable_names, &change);
+        }
     }
 
     fn full() -> io::Error {
@@ -315,36 +346,63 @@ impl FaultFiles {
         Ok(())
     }
 
+    /// Makes durable what had been changed in a file up to operation `until` (see [`FaultFiles::ops`]): a sync that began
+    /// then and ends now. Nothing happens when there is no such file.
+    pub fn sync_until(&self, path: &Path, until: u64) {
+        let mut disk = self.0.lock();
+        if let Some(inode) = disk.names.get(path).copied() {
+            disk.sync(inode, until, false);
+        }
+    }
+
+    /// As [`FaultFiles::sync_until`], for the names in a folder.
+    pub fn sync_dir_until(&self, dir: &Path, until: u64) {
+        self.0.lock().sync_names(dir, until);
+    }
+
+    /// All files with their content.
+    #[must_use]
+    pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let disk = self.0.lock();
+        disk.names.iter().map(|(path, inode)| (path.clone(), disk.inodes[*inode].now.clone())).collect()
+    }
+
     /// What is left after a power cut, as a disk of its own with all orders forgotten. Handles of the old one stay dead.
     #[must_use]
     pub fn power_on(&self) -> Self {
-        let mut guard = self.0.lock();
-        let disk = &mut *guard;
-        disk.off = true;
-        let mut rng = Rng::new(disk.rng.bits());
+        let seed = {
+            let mut disk = self.0.lock();
+            disk.off = true;
+            disk.rng.bits()
+        };
+        self.after_cut(seed)
+    }
+
+    /// What a power cut would leave now, drawn from this seed, as a disk of its own. This one goes on.
+    #[must_use]
+    pub fn after_cut(&self, seed: u64) -> Self {
+        let disk = self.0.lock();
+        let mut rng = Rng::new(seed);
         // Some cuts lose everything that was not synced and some nothing; most do each thing for each write.
         let mood = rng.below(8);
         let mut names = disk.durable_names.clone();
-        for change in &disk.pending_names {
+        for (_, change) in &disk.pending_names {
             if mood == 1 || (mood > 1 && rng.one_in(2)) {
                 apply_name(&mut names, change);
             }
         }
-        let inodes = disk
-            .inodes
-            .iter()
-            .map(|inode| {
-                let mut content = inode.durable.clone();
-                for change in &inode.pending {
-                    match mood {
-                        0 => {}
-                        1 => change.apply(&mut content),
-                        _ => change.apply_torn(&mut content, &mut rng),
-                    }
+        let left = |inode: &Inode| {
+            let mut content = inode.durable.clone();
+            for (_, change) in &inode.pending {
+                match mood {
+                    0 => {}
+                    1 => change.apply(&mut content),
+                    _ => change.apply_torn(&mut content, &mut rng),
                 }
-                Inode { now: content.clone(), durable: content, pending: Vec::new() }
-            })
-            .collect();
+            }
+            Inode { now: content.clone(), durable: content, pending: Vec::new() }
+        };
+        let inodes = disk.inodes.iter().map(left).collect();
         Self(Arc::new(Mutex::new(Disk {
             rng,
             ops: 0,
@@ -378,8 +436,7 @@ impl Files for FaultFiles {
                 let cut = disk.begin()?;
                 disk.inodes.push(Inode::default());
                 let inode = disk.inodes.len() - 1;
-                disk.names.insert(path.to_owned(), inode);
-                disk.pending_names.push(NameChange::Set(path.to_owned(), inode));
+                disk.change_name(NameChange::Set(path.to_owned(), inode));
                 if cut {
                     return Err(Disk::off());
                 }
@@ -393,9 +450,7 @@ impl Files for FaultFiles {
         let mut disk = self.0.lock();
         let inode = *disk.names.get(from).ok_or(ErrorKind::NotFound)?;
         let cut = disk.begin()?;
-        let change = NameChange::Moved(from.to_owned(), to.to_owned(), inode);
-        apply_name(&mut disk.names, &change);
-        disk.pending_names.push(change);
+        disk.change_name(NameChange::Moved(from.to_owned(), to.to_owned(), inode));
         if cut { Err(Disk::off()) } else { Ok(()) }
     }
 
@@ -405,9 +460,7 @@ impl Files for FaultFiles {
             return Err(ErrorKind::NotFound.into());
         }
         let cut = disk.begin()?;
-        let change = NameChange::Gone(path.to_owned());
-        apply_name(&mut disk.names, &change);
-        disk.pending_names.push(change);
+        disk.change_name(NameChange::Gone(path.to_owned()));
         if cut { Err(Disk::off()) } else { Ok(()) }
     }
 
@@ -439,13 +492,8 @@ impl Files for FaultFiles {
             return Err(Disk::off());
         }
         disk.fails(FaultKind::Sync)?;
-        let here = |change: &NameChange| match change {
-            NameChange::Set(path, _) | NameChange::Gone(path) => path.parent() == Some(dir),
-            NameChange::Moved(from, to, _) => from.parent() == Some(dir) || to.parent() == Some(dir),
-        };
-        let (done, left) = std::mem::take(&mut disk.pending_names).into_iter().partition::<Vec<_>, _>(here);
-        done.iter().for_each(|change| apply_name(&mut disk.durable_names, change));
-        disk.pending_names = left;
+        let until = disk.ops;
+        disk.sync_names(dir, until);
         Ok(())
     }
 }
@@ -495,15 +543,8 @@ impl DiskFile for FaultFile {
             return Err(Disk::off());
         }
         let fault = disk.fails(FaultKind::Sync);
-        let rng = &mut disk.rng;
-        let Inode { durable, pending, .. } = &mut disk.inodes[self.inode];
-        for change in pending.drain(..) {
-            if fault.is_ok() {
-                change.apply(durable);
-            } else {
-                change.apply_torn(durable, rng);
-            }
-        }
+        let until = disk.ops;
+        disk.sync(self.inode, until, fault.is_err());
         fault
     }
 
@@ -533,94 +574,5 @@ impl DiskFile for FaultFile {
             disk.change(self.inode, Change::Len(end));
         }
         if cut { Err(Disk::off()) } else { Ok(()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(file: &dyn DiskFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        file.write_at(&[IoSlice::new(bytes)], offset)
-    }
-
-    fn content(disk: &FaultFiles, path: &str) -> Option<Vec<u8>> {
-        let file = disk.open(Path::new(path), Mode::Read).ok()?;
-        let mut out = vec![0; file.len().ok()? as usize];
-        file.read_at(&mut out, 0).ok()?;
-        Some(out)
-    }
-
-    #[test]
-    fn what_was_synced_survives_and_the_rest_in_every_way() -> io::Result<()> {
-        let (mut names, mut contents) = (BTreeSet::new(), BTreeSet::new());
-        for seed in 0..300 {
-            let disk = FaultFiles::new(seed);
-            let a = disk.open(Path::new("/a"), Mode::Create)?;
-            write(&*a, 0, b"kept")?;
-            a.sync_data()?;
-            disk.sync_dir(Path::new("/"))?;
-            disk.open(Path::new("/b"), Mode::Create)?;
-            write(&*a, 4, &[1; 600])?;
-            write(&*a, 604, &[2; 600])?;
-            let after = disk.power_on();
-            assert!(write(&*a, 0, b"dead").is_err());
-            let found = content(&after, "/a").expect("its name was synced");
-            assert_eq!(found[..4], *b"kept", "seed {seed}");
-            names.insert(content(&after, "/b").is_some());
-            let second = found.get(604..).is_some_and(|rest| rest.contains(&2));
-            let first = found[4..].contains(&1);
-            contents.insert((first, second));
-        }
-        assert_eq!(names.len(), 2, "an unsynced name is there after some cuts and not after others");
-        assert_eq!(contents.len(), 4, "either write survives without the other");
-        Ok(())
-    }
-
-    #[test]
-    fn a_failed_sync_is_never_made_good_by_the_next() -> io::Result<()> {
-        let mut lost = 0;
-        for seed in 0..100 {
-            let disk = FaultFiles::new(seed);
-            let a = disk.open(Path::new("/a"), Mode::Create)?;
-            disk.sync_dir(Path::new("/"))?;
-            disk.fail(FaultKind::Sync, 0, 1);
-            write(&*a, 0, b"void")?;
-            assert!(a.sync_data().is_err());
-            a.sync_data()?;
-            assert_eq!(content(&disk, "/a").as_deref(), Some(&b"void"[..]));
-            lost += u32::from(content(&disk.power_on(), "/a").as_deref() != Some(b"void"));
-        }
-        assert!(lost > 10, "lost in {lost} of 100");
-        Ok(())
-    }
-
-    #[test]
-    fn a_full_disk_takes_what_fits() -> io::Result<()> {
-        let disk = FaultFiles::new(1);
-        let a = disk.open(Path::new("/a"), Mode::Create)?;
-        disk.set_capacity(Some(10));
-        write(&*a, 0, b"1234567")?;
-        assert_eq!(write(&*a, 5, b"abcdefgh").map_err(|e| e.kind()), Err(ErrorKind::StorageFull));
-        assert_eq!(content(&disk, "/a").as_deref(), Some(&b"12345abcde"[..]));
-        assert_eq!(a.allocate(0, 11).map_err(|e| e.kind()), Err(ErrorKind::StorageFull));
-        disk.set_capacity(None);
-        a.allocate(0, 12)?;
-        assert_eq!(content(&disk, "/a").as_deref(), Some(&b"12345abcde\0\0"[..]));
-        Ok(())
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_disk() -> io::Result<()> {
-        let run = |seed| -> io::Result<_> {
-            let disk = FaultFiles::new(seed);
-            let a = disk.open(Path::new("/a"), Mode::Create)?;
-            disk.sync_dir(Path::new("/"))?;
-            (0..20).try_for_each(|n| write(&*a, n * 700, &[n as u8 + 1; 700]))?;
-            Ok(content(&disk.power_on(), "/a"))
-        };
-        assert_eq!(run(7)?, run(7)?);
-        assert_ne!(run(7)?, run(8)?);
-        Ok(())
     }
 }
