@@ -4,4 +4,3 @@
 //! bounds are those of the input.
 
 pub mod ranges;
-pub mod thread;
