@@ -1,4 +1,26 @@
-//! Empty until its part arrives.
+//! The store: every message of the appliance, once, on the disk before it is acknowledged.
+//!
+//! Contract: a change that was answered survives a power cut; one that was refused left nothing. Bodies lie in packs
+//! ([`pack`]), everything else in the index (SQL, `schema`); one writer owns all state (`writer`), readers see committed
+//! states only. Failure classes: see [`Error`]; a full disk refuses changes and lets reading go on, a damaged record
+//! concerns its message only, everything else is told to the caller and changes nothing.
 
+mod db;
+mod error;
 pub mod files;
+mod live;
+mod maintain;
+mod names;
 pub mod pack;
+mod reads;
+mod schema;
+pub mod spool;
+mod store;
+mod types;
+mod writer;
+
+pub use error::{Error, OverQuota};
+pub use maintain::Compacted;
+pub use names::{LEVELS_MAX, NAME_BYTES_MAX};
+pub use store::{Options, Store};
+pub use types::*;

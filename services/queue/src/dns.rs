@@ -1,0 +1,91 @@
+//! DNS as the queue asks it: MX and addresses, and nothing more.
+
+use crate::route::{HostAnswer, MxAnswer};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use std::future::Future;
+use std::net::SocketAddr;
+
+/// Answers of DNS.
+pub trait Dns: Send + Sync + 'static {
+    /// MX records of a domain (U-labels).
+    fn mx(&self, domain: &str) -> impl Future<Output = MxAnswer> + Send;
+    /// Addresses of a host.
+    fn addresses(&self, host: &str) -> impl Future<Output = HostAnswer> + Send;
+}
+
+/// The resolver of hickory, with its cache.
+#[derive(Clone)]
+pub struct Resolver(TokioResolver);
+
+/// The resolver cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("DNS cannot be asked: {0}")]
+pub struct DnsFault(String);
+
+impl Resolver {
+    /// Asks these name servers; without any, those of the system.
+    ///
+    /// # Errors
+    /// [`DnsFault`] when the system names none that can be used.
+    pub fn new(servers: &[SocketAddr]) -> Result<Self, DnsFault> {
+        let fault = |e: &dyn std::fmt::Display| DnsFault(e.to_string());
+        let builder = if servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(|e| fault(&e))?
+        } else {
+            let servers = servers.iter().map(|server| {
+                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                    connection.port = server.port();
+                    connection
+                });
+                NameServerConfig::new(server.ip(), true, connections.to_vec())
+            });
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        builder.build().map(Self).map_err(|e| fault(&e))
+    }
+}
+
+/// A fully qualified name in A-labels: no search list is applied.
+fn absolute(name: &str) -> Option<String> {
+    idna_ascii(name).map(|n| format!("{}.", n.trim_end_matches('.')))
+}
+
+fn idna_ascii(name: &str) -> Option<String> {
+    // The domain of an Address is in U-labels and was checked when it was parsed.
+    twinpost_message::Address::new("x", name).ok().and_then(|a| a.to_ascii_domain().rsplit_once('@').map(|(_, d)| d.to_owned()))
+}
+
+impl Dns for Resolver {
+    async fn mx(&self, domain: &str) -> MxAnswer {
+        let Some(name) = absolute(domain) else { return MxAnswer::NoDomain };
+        match self.0.mx_lookup(name).await {
+            Ok(lookup) => {
+                let records = lookup.answers().iter().filter_map(|record| match &record.data {
+                    RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii().trim_end_matches('.').to_ascii_lowercase())),
+                    _ => None,
+                });
+                let records: Vec<_> = records.collect();
+                if records.is_empty() { MxAnswer::None } else { MxAnswer::Records(records) }
+            }
+            Err(error) if error.is_nx_domain() => MxAnswer::NoDomain,
+            Err(error) if error.is_no_records_found() => MxAnswer::None,
+            Err(error) => MxAnswer::Unknown(error.to_string()),
+        }
+    }
+
+    async fn addresses(&self, host: &str) -> HostAnswer {
+        let Some(name) = absolute(host) else { return HostAnswer::None };
+        match self.0.lookup_ip(name).await {
+            Ok(lookup) => {
+                let list: Vec<_> = lookup.iter().collect();
+                if list.is_empty() { HostAnswer::None } else { HostAnswer::Addresses(list) }
+            }
+            Err(error) if error.is_no_records_found() => HostAnswer::None,
+            Err(error) => HostAnswer::Unknown(error.to_string()),
+        }
+    }
+}

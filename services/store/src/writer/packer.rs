@@ -1,0 +1,206 @@
+//! Stage 1 of the writer: bodies to the disk, one sync a batch.
+//!
+//! Contract: a batch leaves for stage 2 only after its bodies are durable. A body that the index already has is not written
+//! again; nor is one that an earlier batch wrote, even if its commit failed: the record is there, stage 2 makes the row.
+//! A body whose record is known to be damaged is written again, and stage 2 points its row to the new record.
+
+use super::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BATCH_WEIGHT_MAX, Intake, Op, Work};
+use crate::Error;
+use crate::db::{self, Value};
+use crate::pack::{Location, PackError, PackSet};
+use crate::types::Prepared;
+use crate::writer::state::Recent;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use twinpost_message::BodyHash;
+use twinpost_sql::Database;
+
+pub(crate) struct Packer {
+    /// First, so that it is let go before the queue is seen to be closed.
+    pub _lock: Arc<crate::store::Lock>,
+    pub db: Database,
+    /// None only while a blocking thread has it.
+    pub packs: Option<PackSet>,
+    pub intake: mpsc::Receiver<Intake>,
+    pub work: mpsc::Sender<Work>,
+    pub known: Recent<BodyHash, Location>,
+    pub damaged: Arc<Mutex<HashSet<BodyHash>>>,
+}
+
+impl Packer {
+    pub async fn run(mut self) {
+        let mut waiting: VecDeque<Intake> = VecDeque::new();
+        let mut arrived = Vec::with_capacity(BATCH_OPS_MAX);
+        loop {
+            if waiting.len() < BATCH_OPS_MAX {
+                let room = BATCH_OPS_MAX - waiting.len();
+                if waiting.is_empty() {
+                    if self.intake.recv_many(&mut arrived, room).await == 0 {
+                        break;
+                    }
+                } else {
+                    while arrived.len() < room
+                        && let Ok(item) = self.intake.try_recv()
+                    {
+                        arrived.push(item);
+                    }
+                }
+                waiting.extend(arrived.drain(..));
+            }
+            let mut ops = Vec::new();
+            let (mut weight, mut bytes) = (0, 0);
+            while let Some(Intake::Op(op)) = waiting.front() {
+                weight += op.weight();
+                op.bodies(|b| bytes += b.inner.record.stored_bytes());
+                if !ops.is_empty() && (weight > BATCH_WEIGHT_MAX || bytes > BATCH_BYTES_MAX) {
+                    break;
+                }
+                if let Some(Intake::Op(op)) = waiting.pop_front() {
+                    ops.push(op);
+                }
+            }
+            if !ops.is_empty() {
+                if self.batch(ops).await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            match waiting.pop_front() {
+                Some(Intake::Copy(records, answer)) => {
+                    let places = self.append(records).await;
+                    drop(answer.send(places));
+                }
+                Some(Intake::Forget(pack, answer)) => {
+                    self.known.retain(|_, place| place.pack != pack);
+                    let _ = answer.send(());
+                }
+                Some(Intake::Retire(pack, answer)) => {
+                    drop(answer.send(self.with_packs("remove a pack", move |p| p.retire(pack)).await));
+                }
+                Some(Intake::Close(answer)) => {
+                    let _ = self.work.send(Work::Close(answer)).await;
+                    break;
+                }
+                Some(Intake::Op(_)) | None => {}
+            }
+        }
+        if let Some(packs) = self.packs.take()
+            && let Err(error) = packs.close()
+        {
+            tracing::error!(%error, "the newest pack could not be closed");
+        }
+    }
+
+    /// Err: stage 2 has stopped.
+    async fn batch(&mut self, mut ops: Vec<Op>) -> Result<(), ()> {
+        let mut needed: HashMap<BodyHash, Prepared> = HashMap::new();
+        for op in &ops {
+            op.bodies(|body| {
+                needed.entry(body.hash()).or_insert_with(|| body.clone());
+            });
+        }
+        let mut places = HashMap::with_capacity(needed.len());
+        let mut fresh = HashSet::new();
+        let stored = self.look_up(&needed, &mut places).await;
+        let outcome = match stored {
+            Ok(()) => {
+                let missing: Vec<&Prepared> = needed.values().filter(|b| !places.contains_key(&b.hash())).collect();
+                let hashes: Vec<BodyHash> = missing.iter().map(|b| b.hash()).collect();
+                let records = missing.iter().map(|b| b.inner.record.clone()).collect();
+                self.append(records).await.map(|locations| {
+                    for (hash, location) in hashes.into_iter().zip(locations) {
+                        self.known.insert(hash, location);
+                        places.insert(hash, location);
+                        fresh.insert(hash);
+                    }
+                })
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, operations = ops.len(), "a batch of messages could not be stored");
+            // What needs no new record goes on.
+            let (good, bad): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(|op| {
+                let mut placed = true;
+                op.bodies(|b| placed &= places.contains_key(&b.hash()));
+                placed
+            });
+            bad.into_iter().for_each(|op| op.fail(error.clone()));
+            ops = good;
+        }
+        self.known.age();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.work.send(Work::Packed { ops, places: Arc::new(places), fresh }).await.map_err(|_| ())
+    }
+
+    /// Where the bodies are that are stored already.
+    async fn look_up(
+        &mut self,
+        needed: &HashMap<BodyHash, Prepared>,
+        places: &mut HashMap<BodyHash, Location>,
+    ) -> Result<(), Error> {
+        let mut unknown: Vec<Value> = Vec::new();
+        let damaged: HashSet<BodyHash> = {
+            let mut damaged = self.damaged.lock();
+            let here: HashSet<BodyHash> = damaged.iter().filter(|h| needed.contains_key(*h)).copied().collect();
+            damaged.retain(|h| !here.contains(h));
+            here
+        };
+        for hash in needed.keys().filter(|h| !damaged.contains(*h)) {
+            match self.known.get(hash) {
+                Some(place) => drop(places.insert(*hash, *place)),
+                None => unknown.push(hash.0.to_vec().into()),
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let head = "SELECT hash, pack, place, stored_bytes FROM body WHERE hash";
+        for row in db::fetch_in(&self.db, head, &[], &unknown, "").await? {
+            let hash = hash_of(&row.blob(0)?)?;
+            let place = Location { pack: row.u32(1)?, offset: row.uint(2)?, stored_bytes: row.u32(3)? };
+            self.known.insert(hash, place);
+            places.insert(hash, place);
+        }
+        Ok(())
+    }
+
+    async fn append(&mut self, records: Vec<crate::pack::record::EncodedRecord>) -> Result<Vec<Location>, Error> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with_packs("append messages to a pack", move |packs| {
+            let list: Vec<_> = records.iter().collect();
+            let places = packs.append(&list)?;
+            packs.sync()?;
+            Ok(places)
+        })
+        .await
+    }
+
+    async fn with_packs<T: Send + 'static>(
+        &mut self,
+        what: &'static str,
+        work: impl FnOnce(&mut PackSet) -> Result<T, PackError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Some(mut packs) = self.packs.take() else { return Err(Error::Closed) };
+        let done = tokio::task::spawn_blocking(move || {
+            let outcome = work(&mut packs);
+            (packs, outcome)
+        });
+        // A panic there would have taken the packs along: then nothing can be written any more.
+        let Ok((packs, outcome)) = done.await else { return Err(Error::Closed) };
+        self.packs = Some(packs);
+        outcome.map_err(|e| Error::pack(what, e))
+    }
+}
+
+/// A hash from its column.
+pub(crate) fn hash_of(bytes: &[u8]) -> Result<BodyHash, Error> {
+    let hash = bytes.try_into().map_err(|_| Error::index("a body row with a hash that is not 32 bytes".to_owned()))?;
+    Ok(BodyHash(hash))
+}
