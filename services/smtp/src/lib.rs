@@ -9,17 +9,27 @@
 //! the backend cannot do now is a 4yz reply. A broken connection ends its session, and a message whose end did not
 //! come is forgotten, as RFC 5321 4.1.1.4 wants it.
 
+mod authors;
 mod backend;
 pub mod command;
 pub mod data;
+mod header;
+mod limiter;
 mod params;
 mod path;
+mod received;
 mod reply;
+mod server;
+mod session;
 mod settings;
 
 pub use backend::{AcceptAll, Backend, Client, Envelope, Filter, Mail, MailAccepted, Message, Outcome, Rcpt, Tls, Verdict};
+pub use limiter::Limiter;
 pub use params::{Body, MailParams, Notify, OriginalRecipient, RcptParams, Ret, decode_xtext, encode_xtext};
+pub use received::date;
 pub use reply::{Detail, Refusal};
+pub use server::{BUSY, Server};
+pub use session::{BrokenLine, Bye, Counts, Event, Next, Session};
 pub use settings::{AuthOffer, BareLineEnds, Role, Settings};
 
 /// Any bytes through every parser of this crate: must not panic.
@@ -27,4 +37,5 @@ pub fn fuzz(data: &[u8]) {
     command::fuzz(data);
     params::fuzz(data);
     data::fuzz(data);
+    authors::fuzz(data);
 }

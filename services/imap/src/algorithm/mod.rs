@@ -4,3 +4,4 @@
 //! bounds are those of the input.
 
 pub mod ranges;
+pub mod thread;

@@ -11,4 +11,5 @@ pub mod ast;
 pub mod frame;
 pub mod name;
 pub mod parse;
+pub mod respond;
 pub mod set;

@@ -84,7 +84,7 @@ impl SequenceSet {
     #[must_use]
     pub fn uids(&self, snapshot: &Snapshot, saved: &Ranges) -> Ranges {
         let highest = snapshot.iter().next_back().map_or(0, |e| e.uid.0);
-        self.resolve(highest).map_or_else(|| saved.clone(), |r| r.without_zero())
+        self.resolve(highest).map_or_else(|| saved.clone(), super::super::algorithm::ranges::Ranges::without_zero)
     }
 
     /// The sequence numbers that this set means.

@@ -118,7 +118,7 @@ fn preview_lazy(c: &mut Cursor<'_>) -> Parse<bool> {
         return Ok(false);
     }
     c.spaces();
-    c.list(1, |c| c.word())?;
+    c.list(1, super::cursor::Cursor::word)?;
     Ok(true)
 }
 
@@ -143,7 +143,7 @@ fn body(c: &mut Cursor<'_>, peek: bool) -> Parse<FetchItem> {
 
 fn names(c: &mut Cursor<'_>) -> Parse<Vec<String>> {
     c.spaces();
-    let names = c.list(LIST_MAX, |c| c.astring_text())?;
+    let names = c.list(LIST_MAX, super::cursor::Cursor::astring_text)?;
     if names.is_empty() {
         return syntax("a header list needs a name");
     }

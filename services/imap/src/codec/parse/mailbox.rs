@@ -82,7 +82,7 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Parse<Request> {
                 return syntax("unknown CREATE parameter");
             }
             c.spaces();
-            special_use = c.list(16, |c| c.special_use())?;
+            special_use = c.list(16, super::cursor::Cursor::special_use)?;
             Ok(())
         })?;
     }
@@ -145,7 +145,7 @@ pub(super) fn list(c: &mut Cursor<'_>) -> Parse<Request> {
     c.sp()?;
     if c.peek() == Some(b'(') {
         list.extended = true;
-        list.patterns = c.list(PATTERNS_MAX, |c| c.pattern())?;
+        list.patterns = c.list(PATTERNS_MAX, super::cursor::Cursor::pattern)?;
         if list.patterns.is_empty() {
             return syntax("a pattern is missing");
         }
@@ -340,7 +340,7 @@ fn event_group(c: &mut Cursor<'_>) -> Parse<EventGroup> {
 
 fn mailboxes(c: &mut Cursor<'_>) -> Parse<Vec<MailboxName>> {
     c.sp()?;
-    if c.peek() == Some(b'(') { c.list(LIST_MAX, |c| c.mailbox()) } else { Ok(vec![c.mailbox()?]) }
+    if c.peek() == Some(b'(') { c.list(LIST_MAX, super::cursor::Cursor::mailbox) } else { Ok(vec![c.mailbox()?]) }
 }
 
 fn event(c: &mut Cursor<'_>) -> Parse<NotifyEvent> {

@@ -1,0 +1,49 @@
+# The commands of the house. `make help` lists them.
+
+DIR ?= twinpost-data
+CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-fast lint docs bench clean need-cargo
+
+help: ## This list
+	@echo "Twinpost: mail that stays, on two nodes."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  DIR=folder     where \`make run\` keeps its node (now: $(DIR))"
+
+run: build ## Build, then start a node here (Ctrl-C stops it, everything is kept)
+	@exec target/release/twinpost up --dir "$(DIR)"
+
+build: need-cargo
+	@hw-tests/need run
+	@test -x target/release/twinpost || echo "Building Twinpost. The first time takes several minutes on two cores."
+	$(CARGO) build --release --quiet -p twinpost
+
+test: need-cargo ## Everything: lints, unit and property tests, crash harness, dialogues, real clients
+	@hw-tests/need test
+	@hw-tests/run-tests all
+
+test-fast: need-cargo ## The same without the long suites
+	@hw-tests/need test
+	@hw-tests/run-tests fast
+
+lint: need-cargo ## Format and lints only
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+docs: need-cargo ## Write the pages in docs/ that are made from the code
+	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-config -p twinpost-hw-tests --lib --test rfc
+
+bench: need-cargo ## Figures beside Postfix + Dovecot in the same run; writes bench-results/
+	@hw-tests/need bench
+	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp --bins --examples
+	hw-tests/bench/run.py
+
+clean: ## Remove what was built (not the node's data)
+	rm -rf target bench-results
+
+need-cargo:
+	@test -x "$(CARGO)" || { echo "Twinpost is built with Rust 1.95 or later, and this machine has none."; \
+	  echo "Install it with rustup (https://rustup.rs), as the user that runs make, and call make again."; exit 1; }
