@@ -4,7 +4,7 @@
 //! under another name is common in Chinese mail) is guessed: UTF-8 if valid, GB 2312 if every high byte is part of a
 //! two-byte pair of it, else windows-1252.
 
-use encoding_rs::{BIG5, EUC_KR, Encoding, GBK, SHIFT_JIS, WINDOWS_1252};
+use encoding_rs::{BIG5, EUC_JP, EUC_KR, Encoding, GB18030, GBK, SHIFT_JIS, WINDOWS_1252};
 use std::borrow::Cow;
 
 /// Decodes text of a body part or an encoded word.
@@ -19,26 +19,29 @@ pub fn decode<'a>(bytes: &'a [u8], charset: Option<&str>) -> Cow<'a, str> {
         Some(encoding) if encoding == encoding_rs::UTF_8 => {
             std::str::from_utf8(bytes).map_or_else(|_| guess_broken_utf8(bytes), Cow::Borrowed)
         }
-        Some(encoding) => encoding.decode_without_bom_handling(bytes).0,
+        Some(encoding) => encoding.decode_with_bom_removal(bytes).0,
         None => guess(bytes),
     }
 }
 
 /// Decodes the raw bytes of a header: UTF-8 (RFC 6532), else the charset that the message names, else a guess.
 pub(crate) fn header_text(bytes: &[u8], charset: Option<&str>) -> String {
+    let named = || charset.and_then(encoding).filter(|e| *e != encoding_rs::UTF_8 && *e != WINDOWS_1252);
     if let Ok(text) = std::str::from_utf8(bytes) {
         // ISO-2022-JP is ASCII with escapes; raw in a header it can only be told by them.
-        return if memchr::memchr(0x1b, bytes).is_some() {
-            encoding_rs::ISO_2022_JP.decode_without_bom_handling(bytes).0.into_owned()
-        } else {
-            text.to_owned()
-        };
-    }
-    match charset.and_then(encoding) {
-        Some(encoding) if encoding != encoding_rs::UTF_8 && encoding != WINDOWS_1252 => {
-            encoding.decode_without_bom_handling(bytes).0.into_owned()
+        if memchr::memchr(0x1b, bytes).is_some() {
+            return encoding_rs::ISO_2022_JP.decode_without_bom_handling(bytes).0.into_owned();
         }
-        _ => guess(bytes).into_owned(),
+        // Some GBK words are UTF-8 of Cyrillic or Arabic letters by chance (two bytes each): the charset of the body decides.
+        let by_chance = !text.is_ascii() && text.chars().all(|c| c < '\u{800}');
+        if let Some(encoding) = named().filter(|e| by_chance && [GBK, GB18030, BIG5, EUC_KR, EUC_JP].contains(e)) {
+            return encoding.decode_without_bom_handling(bytes).0.into_owned();
+        }
+        return text.to_owned();
+    }
+    match named() {
+        Some(encoding) => encoding.decode_without_bom_handling(bytes).0.into_owned(),
+        None => guess(bytes).into_owned(),
     }
 }
 

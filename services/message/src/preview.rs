@@ -8,7 +8,7 @@ use crate::{Part, PartBody, charset, decode, html};
 /// RFC 8970 3.1: a server must keep a preview within 256 characters and should within 200.
 pub(crate) const CHARS_MAX: usize = 200;
 /// Encoded bytes of a plain text that are decoded.
-const TEXT_MAX_BYTES: usize = 2 * 1024;
+const TEXT_MAX_BYTES: usize = 4 * 1024;
 /// Of HTML more is needed: its head may be long.
 const HTML_MAX_BYTES: usize = 32 * 1024;
 
