@@ -77,9 +77,9 @@ impl AsyncRead for Deflate {
                 let (before_in, before_out) = (this.decompress.total_in(), this.decompress.total_out());
                 let spare = buf.initialize_unfilled();
                 let room = spare.len();
-                let status = match this.decompress.decompress(&this.input[this.taken..], spare, FlushDecompress::Sync) {
-                    Ok(status) => status,
-                    Err(_) => return Poll::Ready(Self::broken()),
+                let input = &this.input[this.taken..];
+                let Ok(status) = this.decompress.decompress(input, spare, FlushDecompress::Sync) else {
+                    return Poll::Ready(Self::broken());
                 };
                 let consumed = usize::try_from(this.decompress.total_in() - before_in).unwrap_or(usize::MAX);
                 let produced = usize::try_from(this.decompress.total_out() - before_out).unwrap_or(usize::MAX);

@@ -238,3 +238,71 @@ impl TlsInfo {
         .ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::self_signed::{SelfSignedSettings, self_signed};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use time::{Duration, OffsetDateTime};
+
+    fn settings(name: &str) -> SelfSignedSettings {
+        SelfSignedSettings { names: vec![name.to_owned()], ..Default::default() }
+    }
+
+    #[test]
+    fn a_bad_reload_keeps_the_old_certificate_and_says_what_is_wrong() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = OffsetDateTime::now_utc();
+        let first = self_signed(one.path(), &settings("a.example"), now).unwrap().server;
+        let second = self_signed(two.path(), &settings("b.example"), now).unwrap().server;
+        let tls = ServerTls::load(vec![first.clone(), second.clone()]).unwrap();
+        let before = tls.current().1;
+        let by = |name| before.by_name(name).map(|e| e.end_point.clone().unwrap()).collect::<Vec<_>>();
+        assert_eq!(by(Some("a.example")), by(None));
+        assert_ne!(by(Some("b.example")), by(None));
+        assert_eq!(by(Some("c.example")), by(None));
+        assert_eq!((before.end_point(None), before.end_point(Some("b.example"))), (by(None).pop(), by(Some("b.example")).pop()));
+
+        fs::copy(&second.key, &first.key).unwrap();
+        let error = tls.reload().unwrap_err().to_string();
+        assert!(error.contains("server-key.pem: does not belong to"), "{error}");
+        fs::write(&first.chain, "no certificate\n").unwrap();
+        let error = tls.reload().unwrap_err().to_string();
+        assert!(error.contains("server.pem: no certificate in the file"), "{error}");
+        fs::remove_file(&first.chain).unwrap();
+        tls.reload().unwrap_err();
+        assert!(Arc::ptr_eq(&before, &tls.current().1));
+        assert!(tls.replace(vec![]).is_err());
+        tls.replace(vec![second]).unwrap();
+        assert!(!Arc::ptr_eq(&before, &tls.current().1));
+        tls.reload().unwrap();
+    }
+
+    #[test]
+    fn certificates_are_kept_until_they_must_be_renewed() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let wanted = SelfSignedSettings { ips: vec!["127.0.0.1".parse().unwrap()], ..settings("mail.example") };
+        let made = self_signed(dir.path(), &wanted, now).unwrap();
+        assert!(made.renewed);
+        for key in ["ca-key.pem", "server-key.pem"] {
+            let mode = fs::metadata(dir.path().join(key)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{key}");
+        }
+        let tls = ServerTls::load(vec![made.server.clone()]).unwrap();
+        let day_s = 86_400;
+        assert_eq!(tls.expires_s(), Some(now.unix_timestamp() + 397 * day_s));
+        let ca = fs::read(&made.ca).unwrap();
+        assert!(!self_signed(dir.path(), &wanted, now + Duration::days(300)).unwrap().renewed);
+        // Another name, less than 30 days left, or another CA's end near: renewed; the CA only in the last case.
+        let other = SelfSignedSettings { names: vec!["mail.example".into(), "imap.example".into()], ..wanted.clone() };
+        assert!(self_signed(dir.path(), &other, now).unwrap().renewed);
+        assert!(!self_signed(dir.path(), &other, now).unwrap().renewed);
+        assert!(self_signed(dir.path(), &other, now + Duration::days(370)).unwrap().renewed);
+        assert_eq!(fs::read(&made.ca).unwrap(), ca);
+        assert!(self_signed(dir.path(), &other, now + Duration::days(3400)).unwrap().renewed);
+        assert_ne!(fs::read(&made.ca).unwrap(), ca);
+    }
+}
