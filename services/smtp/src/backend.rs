@@ -35,7 +35,7 @@ pub struct Client {
 pub struct Tls {
     /// `TLSv1.3`
     pub version: String,
-    /// `TLS13_AES_256_GCM_SHA384`
+    /// `TLS_AES_256_GCM_SHA384`
     pub cipher: String,
 }
 

@@ -91,6 +91,19 @@ impl<B: Backend, F: Filter, L: Limiter> Server<B, F, L> {
         TraceId(ms << 22 | count)
     }
 
+    async fn ask_recipient(&self, session: &Session<B::Recipient>) -> Result<B::Recipient, Refusal> {
+        let client: &Client = session.client();
+        let (Some(envelope), Some(candidate)) = (session.envelope(), session.candidate()) else {
+            return Err(Refusal::trouble());
+        };
+        let token = self.backend.recipient(client, &envelope.mail, candidate, session.tokens()).await?;
+        self.filter.recipient(client, &envelope.mail, candidate).await?;
+        if let Some(identity) = &client.identity {
+            self.limiter.recipient(client.peer.ip(), identity).map_err(|after| later("too many recipients", after))?;
+        }
+        Ok(token)
+    }
+
     /// Serves a connection of `twinpost_wire::serve` to its end.
     pub async fn connection<P: Send>(&self, connection: Connection<P>) {
         let Connection { stream, permit, stop } = connection;
@@ -298,21 +311,8 @@ impl<B: Backend, F: Filter, L: Limiter> Talk<'_, B, F, L> {
     }
 
     async fn recipient(&mut self) -> Next {
-        let answer = self.ask_recipient().await;
+        let answer = self.server.ask_recipient(&self.session).await;
         self.session.recipient_answer(answer, &mut self.out)
-    }
-
-    async fn ask_recipient(&self) -> Result<B::Recipient, Refusal> {
-        let client: &Client = self.session.client();
-        let (Some(envelope), Some(candidate)) = (self.session.envelope(), self.session.candidate()) else {
-            return Err(Refusal::trouble());
-        };
-        let token = self.server.backend.recipient(client, &envelope.mail, candidate, self.session.tokens()).await?;
-        self.server.filter.recipient(client, &envelope.mail, candidate).await?;
-        if let Some(identity) = &client.identity {
-            self.server.limiter.recipient(client.peer.ip(), identity).map_err(|after| later("too many recipients", after))?;
-        }
-        Ok(token)
     }
 
     /// Reads the text of a message: all of it after DATA, one chunk after BDAT.
