@@ -1,6 +1,6 @@
 //! LIST, STATUS and METADATA responses.
 
-use super::{binary, mailbox, mailbox_id, number, string};
+use super::{mailbox, mailbox_id, number, string, value};
 use crate::backend::MailboxInfo;
 use crate::codec::ast::StatusItem;
 
@@ -92,9 +92,7 @@ pub fn status(
             },
             StatusItem::MailboxId => {
                 // RFC 8474 4.3
-                out.extend_from_slice(b"MAILBOXID (");
-                mailbox_id(info.id, out);
-                out.push(b')');
+                out.extend_from_slice(format!("MAILBOXID ({})", mailbox_id(info.id)).as_bytes());
                 continue;
             }
         };
@@ -110,15 +108,14 @@ pub fn metadata<'a>(name: &str, entries: impl IntoIterator<Item = (&'a str, Opti
     out.extend_from_slice(b"* METADATA ");
     mailbox(name, utf8, out);
     let mut before: &[u8] = b" (";
-    for (entry, value) in entries {
+    for (entry, content) in entries {
         out.extend_from_slice(before);
         before = b" ";
         entry_name(entry, out);
         out.push(b' ');
-        match value {
+        match content {
             None => out.extend_from_slice(b"NIL"),
-            Some(v) if memchr::memchr(0, v).is_some() => binary(v, out),
-            Some(v) => string(v, utf8, out),
+            Some(v) => value(v, out),
         }
     }
     if before == b" (" {

@@ -11,12 +11,13 @@ mod search;
 mod structure;
 
 pub use crate::algorithm::ranges::put_u64 as number;
-pub use fetch::{FetchResponse, FlagText};
+pub use fetch::{FlagText, binary_label, preview, section_label};
 pub use mailbox::{ListLine, list, metadata, metadata_names, status};
 pub use search::{Esearch, append_uid, copy_uid, esearch, search, sort, thread, vanished};
 pub use structure::{body_structure, envelope};
 
 use crate::codec::name;
+use std::fmt;
 use twinpost_message::{BodyId, Flags, MailboxId};
 
 /// Strings up to this length are quoted when they can be; longer ones are literals (RFC 9051 4.3 sets no limit, but lines
@@ -174,24 +175,46 @@ pub fn flags(flags: Flags, keywords: &[String], out: &mut Vec<u8>) {
     out.push(b')');
 }
 
-/// MAILBOXID (RFC 8474 4.1) as its bare text: `F` and the number.
-pub fn mailbox_id(id: MailboxId, out: &mut Vec<u8>) {
-    out.push(b'F');
-    number(out, u64::try_from(id.0).unwrap_or(0));
+/// A metadata value (RFC 5464 5): a string, or a literal8 when it holds NUL. Text beyond ASCII is a literal.
+pub fn value(bytes: &[u8], out: &mut Vec<u8>) {
+    if memchr::memchr(0, bytes).is_some() { binary(bytes, out) } else { string(bytes, false, out) }
 }
 
-/// EMAILID (RFC 8474 5.1): `M` and the number of the body. Equal bodies have one id, in every mailbox.
-pub fn email_id(id: BodyId, out: &mut Vec<u8>) {
-    out.push(b'M');
-    number(out, u64::try_from(id.0).unwrap_or(0));
+/// An object identifier (RFC 8474 4): a letter that says of what, and digits. Its `Display` is the wire form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ObjectId {
+    /// MAILBOXID: `F` and the number.
+    Mailbox(MailboxId),
+    /// EMAILID: `M` and the number of the body. Equal bodies have one id, in every mailbox.
+    Email(BodyId),
+    /// THREADID: `T` and 16 hexadecimal digits.
+    Thread(u64),
 }
 
-/// THREADID (RFC 8474 5.2): `T` and 16 hexadecimal digits.
-pub fn thread_id(thread: u64, out: &mut Vec<u8>) {
-    out.push(b'T');
-    for shift in (0..16).rev() {
-        out.push(b"0123456789abcdef"[usize::try_from((thread >> (shift * 4)) & 15).unwrap_or(0)]);
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mailbox(id) => write!(f, "F{id}"),
+            Self::Email(id) => write!(f, "M{id}"),
+            Self::Thread(id) => write!(f, "T{id:016x}"),
+        }
     }
+}
+
+/// MAILBOXID (RFC 8474 4.1).
+#[must_use]
+pub fn mailbox_id(id: MailboxId) -> ObjectId {
+    ObjectId::Mailbox(id)
+}
+/// EMAILID (RFC 8474 5.1).
+#[must_use]
+pub fn email_id(id: BodyId) -> ObjectId {
+    ObjectId::Email(id)
+}
+/// THREADID (RFC 8474 5.2).
+#[must_use]
+pub fn thread_id(thread: u64) -> ObjectId {
+    ObjectId::Thread(thread)
 }
 
 #[cfg(test)]
@@ -229,8 +252,8 @@ mod tests {
         let f = Flags::SEEN.with(Flags::DRAFT).with(Flags::keyword(1)).with(Flags::keyword(9));
         assert_eq!(written(|o| flags(f, &keywords, o)), "(\\Seen \\Draft work)");
         assert_eq!(written(|o| flags(Flags(0), &keywords, o)), "()");
-        assert_eq!(written(|o| thread_id(0xab, o)), "T00000000000000ab");
-        assert_eq!(written(|o| email_id(BodyId(17), o)), "M17");
+        assert_eq!(thread_id(0xab).to_string(), "T00000000000000ab");
+        assert_eq!(email_id(BodyId(17)).to_string(), "M17");
     }
 
     proptest! {
