@@ -11,13 +11,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tantivy::collector::{Collector, SegmentCollector};
+use tantivy::collector::{Collector, DocSetCollector, SegmentCollector};
 use tantivy::columnar::Column;
 use tantivy::directory::MmapDirectory;
 use tantivy::indexer::IndexWriterOptions;
-use tantivy::query::{BooleanQuery, Query as EngineQuery, TermQuery};
+use tantivy::query::{AllQuery, BooleanQuery, Query as EngineQuery, TermQuery};
 use tantivy::schema::{FAST, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
-use tantivy::{IndexReader, IndexSettings, IndexWriter, ReloadPolicy, SegmentReader, TantivyDocument, TantivyError, Term};
+use tantivy::{
+    IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Searcher, SegmentReader, TantivyDocument, TantivyError, Term,
+};
 use twinpost_message::{AccountId, BodyId, ModSeq, SearchText, fold_into};
 
 /// Memory of the writer before it writes a segment, in bytes.
@@ -68,8 +70,8 @@ pub struct Hits {
     pub sure: Vec<BodyId>,
     /// The index cannot tell for these: look into the messages.
     pub unsure: Vec<BodyId>,
-    /// All bodies of the account that the index has, `sure` and `unsure` among them. Look into any message that is not here.
-    pub known: Vec<BodyId>,
+    /// The answer is about all that the change log held up to here: look into messages that came later.
+    pub position: ModSeq,
 }
 
 /// The full-text index of a node.
@@ -224,24 +226,73 @@ impl Index {
         let open = self.current();
         let fields = &open.fields;
         guarded(&self.dir, || {
+            // The position before the files: a commit in between then only makes the answer better than it says.
+            let position = ModSeq(open.position.load(Ordering::Acquire));
             let searcher = open.reader.searcher();
-            let of_account: Box<dyn EngineQuery> =
-                Box::new(TermQuery::new(Term::from_field_u64(fields.account, number(account.0)), IndexRecordOption::Basic));
-            let known = searcher.search(&of_account, &Bodies)?;
+            let of_account = of_account(fields, account);
             let (wanted, exact) = query.build(fields);
             let found = searcher.search(&BooleanQuery::intersection(vec![of_account.box_clone(), wanted]), &Bodies)?;
             let is_cut = Box::new(TermQuery::new(Term::from_field_u64(fields.cut, 1), IndexRecordOption::Basic));
             let cut = searcher.search(&BooleanQuery::intersection(vec![of_account, is_cut]), &Bodies)?;
             if exact {
                 let unsure = cut.into_iter().filter(|body| found.binary_search(body).is_err()).collect();
-                Ok(Hits { sure: found, unsure, known })
+                Ok(Hits { sure: found, unsure, position })
             } else {
                 let mut unsure = [found, cut].concat();
                 unsure.sort_unstable();
                 unsure.dedup();
-                Ok(Hits { sure: Vec::new(), unsure, known })
+                Ok(Hits { sure: Vec::new(), unsure, position })
             }
         })
+    }
+
+    /// What of these additions of the change log must be indexed: each body that is new, or new to one of its accounts, once,
+    /// with all its accounts, those that the index knew already too. A copy between mailboxes of one account asks for nothing.
+    ///
+    /// The feeder reads the log behind [`Index::position`], plans its additions, [`Index::add`]s what the plan names, and
+    /// [`Index::commit`]s the position of the last row that it read. Rows that are read twice do no harm.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn plan(&self, added: &[(BodyId, AccountId)]) -> Result<Vec<(BodyId, Vec<AccountId>)>, Error> {
+        let open = self.current();
+        let mut wanted: Vec<(BodyId, AccountId)> = added.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
+        guarded(&self.dir, || {
+            let searcher = open.reader.searcher();
+            let mut plan = Vec::new();
+            for group in wanted.chunk_by(|a, b| a.0 == b.0) {
+                let body = group[0].0;
+                let mut accounts = open.holders(&searcher, body)?;
+                let had = accounts.len();
+                accounts.extend(group.iter().map(|(_, account)| *account));
+                accounts.sort_unstable();
+                accounts.dedup();
+                if accounts.len() > had {
+                    plan.push((body, accounts));
+                }
+            }
+            Ok(plan)
+        })
+    }
+
+    /// All bodies that the index has, in rising order: a sweep compares them with the store and removes those that are gone.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn bodies(&self) -> Result<Vec<BodyId>, Error> {
+        let open = self.current();
+        guarded(&self.dir, || open.reader.searcher().search(&AllQuery, &Bodies))
+    }
+
+    /// All bodies of an account that the index has, in rising order.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn known(&self, account: AccountId) -> Result<Vec<BodyId>, Error> {
+        let open = self.current();
+        guarded(&self.dir, || open.reader.searcher().search(&of_account(&open.fields, account), &Bodies))
     }
 
     /// Reads all files and compares their checksums.
@@ -281,8 +332,9 @@ impl Index {
         });
         writer.pending_bytes = 0;
         self.written(slot, committed)?;
-        open.position.store(position.0, Ordering::Release);
-        open.reader.reload().map_err(|source| self.write_error(source))
+        open.reader.reload().map_err(|source| self.write_error(source))?;
+        open.position.store(position.0, Ordering::Release); // behind the reload: what it promises can be found by now
+        Ok(())
     }
 
     /// After a failed write the engine's writer is of no use: the next write makes a new one, from the last commit.
@@ -347,6 +399,19 @@ impl Open {
         Ok(Self { index, reader, fields, position: AtomicU64::new(position) })
     }
 
+    /// Accounts of a body, without doubles.
+    fn holders(&self, searcher: &Searcher, body: BodyId) -> Result<Vec<AccountId>, TantivyError> {
+        let term = Term::from_field_u64(self.fields.body, number(body.0));
+        let mut accounts = Vec::new();
+        for document in searcher.search(&TermQuery::new(term, IndexRecordOption::Basic), &DocSetCollector)? {
+            let column = searcher.segment_reader(document.segment_ord).fast_fields().u64("account")?;
+            accounts.extend(column.values_for_doc(document.doc_id).map(|id| AccountId(i64::from_ne_bytes(id.to_ne_bytes()))));
+        }
+        accounts.sort_unstable();
+        accounts.dedup();
+        Ok(accounts)
+    }
+
     fn verify(&self) -> Result<(), TantivyError> {
         let damaged = self.index.validate_checksum()?;
         if damaged.is_empty() {
@@ -379,7 +444,7 @@ fn schema() -> (Schema, Fields) {
     );
     let fields = Fields {
         body: schema.add_u64_field("body", INDEXED | FAST),
-        account: schema.add_u64_field("account", INDEXED),
+        account: schema.add_u64_field("account", INDEXED | FAST),
         cut: schema.add_u64_field("cut", INDEXED),
         subject: schema.add_text_field("subject", grams.clone()),
         from: schema.add_text_field("from", grams.clone()),
@@ -390,6 +455,10 @@ fn schema() -> (Schema, Fields) {
         text: schema.add_text_field("text", grams),
     };
     (schema.build(), fields)
+}
+
+fn of_account(fields: &Fields, account: AccountId) -> Box<dyn EngineQuery> {
+    Box::new(TermQuery::new(Term::from_field_u64(fields.account, number(account.0)), IndexRecordOption::Basic))
 }
 
 /// Ids are never negative; as bits they are safe whatever they are.

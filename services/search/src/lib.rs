@@ -4,7 +4,7 @@
 //! A body that the index knows and whose text it kept whole is found by a needle **if and only if** the folded needle is a
 //! substring of the folded text (`twinpost_message::fold`). No candidate needs to be read again to confirm it. Two kinds of
 //! bodies are not decided here, and [`Hits`] names them, so that an answer is never short:
-//! * bodies that the index does not have (yet): all that are not in [`Hits::known`];
+//! * bodies of messages that came behind [`Hits::position`] in the change log: the index does not have them yet;
 //! * bodies whose text was cut when it was added ([`SearchText::complete`](twinpost_message::SearchText) false) and whose kept
 //!   text does not match: [`Hits::unsure`].
 //!
@@ -21,7 +21,7 @@
 //! again, which is slowest just for the words that many messages hold.
 //!
 //! One document stands for one body, however many mailboxes hold it; its accounts are terms of it. The index never knows
-//! mailboxes: the caller intersects the answer with the bodies of the mailbox (a stale account on a body shows nothing).
+//! mailboxes: it is fed by [`Index::plan`] from the change log, and the caller intersects the answer with the bodies of the mailbox (a stale account on a body shows nothing).
 //!
 //! # Failure
 //! The index holds nothing that cannot be made again. A damaged one is found when it is opened (structure always, checksums

@@ -66,7 +66,8 @@ fn words_of_all_scripts_and_their_pieces() {
     assert_eq!(sure(&index, ANNA, &Query::And(vec![])), [1, 2]);
     assert_eq!(sure(&index, ANNA, &Query::Or(vec![])), [0; 0]);
     let hits = index.search(BOB, &has(Field::Text, "nothing")).unwrap();
-    assert_eq!((hits.sure.len(), hits.unsure.len(), hits.known), (0, 0, vec![BodyId(2), BodyId(3)]));
+    assert_eq!((hits.sure.len(), hits.unsure.len(), hits.position), (0, 0, ModSeq(7)));
+    assert_eq!(index.known(BOB).unwrap(), [BodyId(2), BodyId(3)]);
 }
 
 #[test]
@@ -83,7 +84,8 @@ fn added_again_removed_and_cut_texts() {
     assert_eq!(sure(&index, ANNA, &has(Field::Body, "one")), [1]);
     assert_eq!(sure(&index, BOB, &has(Field::Body, "one")), [1]);
     let hits = index.search(ANNA, &has(Field::Body, "one")).unwrap();
-    assert_eq!((hits.unsure, hits.known), (vec![BodyId(3)], vec![BodyId(1), BodyId(3)]));
+    assert_eq!((hits.unsure, hits.position), (vec![BodyId(3)], ModSeq(2)));
+    assert_eq!(index.known(ANNA).unwrap(), [BodyId(1), BodyId(3)]);
     let hits = index.search(ANNA, &has(Field::Body, "begin")).unwrap();
     assert_eq!((hits.sure, hits.unsure), (vec![BodyId(3)], vec![]));
     // A needle beyond the limit is narrowed by its beginning only.
@@ -91,6 +93,22 @@ fn added_again_removed_and_cut_texts() {
     index.commit(ModSeq(3)).unwrap();
     let hits = index.search(ANNA, &has(Field::Body, &"long ".repeat(150))).unwrap();
     assert_eq!((hits.sure, hits.unsure), (vec![], vec![BodyId(3), BodyId(4)]));
+}
+
+#[test]
+fn the_plan_names_what_is_new_to_somebody() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let log = [(BodyId(2), BOB), (BodyId(1), ANNA), (BodyId(2), ANNA), (BodyId(2), BOB)];
+    let plan = index.plan(&log).unwrap();
+    assert_eq!(plan, [(BodyId(1), vec![ANNA]), (BodyId(2), vec![ANNA, BOB])]);
+    for (body, accounts) in &plan {
+        index.add(*body, accounts, &text("a", "one")).unwrap();
+    }
+    index.commit(ModSeq(4)).unwrap();
+    assert_eq!(index.plan(&log).unwrap(), []);
+    assert_eq!(index.plan(&[(BodyId(1), BOB), (BodyId(2), BOB)]).unwrap(), [(BodyId(1), vec![ANNA, BOB])]);
+    assert_eq!(index.bodies().unwrap(), [BodyId(1), BodyId(2)]);
 }
 
 #[test]
@@ -163,7 +181,7 @@ fn wiping_and_verifying() {
     drop(found);
     index.wipe().unwrap();
     assert_eq!(index.position(), ModSeq(0));
-    assert_eq!(index.search(ANNA, &has(Field::Text, "")).unwrap().known, []);
+    assert_eq!(index.known(ANNA).unwrap(), []);
     index.add(BodyId(1), &[ANNA], &text("a", "text")).unwrap();
     index.commit(ModSeq(5)).unwrap();
     assert_eq!(sure(&index, ANNA, &has(Field::Text, "tex")), [1]);
