@@ -5,4 +5,5 @@
 
 pub mod list;
 pub mod ranges;
+pub mod search;
 pub mod thread;
