@@ -25,16 +25,24 @@ pub fn fold_into(out: &mut String, text: &str) {
     // White space seen since the last visible character: none, some, or some with a line break.
     let (mut space, mut broken) = (false, false);
     let mut after_wide = false;
-    for c in text.chars() {
-        if c.is_ascii_graphic() {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(first) = bytes.get(at) {
+        if first.is_ascii_graphic() {
             if space {
-                out.push(' ');
+                push_space(out);
                 (space, broken) = (false, false);
             }
-            out.push(c.to_ascii_lowercase());
+            let end = at + ascii_words(&bytes[at..]);
+            let start = out.len();
+            out.push_str(&text[at..end]);
+            out[start..].make_ascii_lowercase();
             after_wide = false;
+            at = end;
             continue;
         }
+        let Some(c) = text[at..].chars().next() else { break };
+        at += c.len_utf8();
         if c.is_whitespace() || c.is_control() {
             space = true;
             broken |= matches!(c, '\n' | '\r');
@@ -46,7 +54,7 @@ pub fn fold_into(out: &mut String, text: &str) {
         let wide = is_wide(c);
         if space {
             if !(broken && wide && after_wide) {
-                out.push(' ');
+                push_space(out);
             }
             (space, broken) = (false, false);
         }
@@ -61,8 +69,30 @@ pub fn fold_into(out: &mut String, text: &str) {
         }
     }
     if space {
+        push_space(out);
+    }
+}
+
+/// One space for a run: what stood between two spaces may fold to nothing.
+fn push_space(out: &mut String) {
+    if !out.ends_with(' ') {
         out.push(' ');
     }
+}
+
+/// Length of the run of visible ASCII characters with single spaces between them: most of most texts.
+fn ascii_words(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(byte) = bytes.get(end) {
+        if byte.is_ascii_graphic() {
+            end += 1;
+        } else if *byte == b' ' && bytes.get(end + 1).is_some_and(u8::is_ascii_graphic) {
+            end += 2;
+        } else {
+            break;
+        }
+    }
+    end
 }
 
 fn push_slowly(out: &mut String, c: char) {
@@ -77,11 +107,8 @@ fn push_part(out: &mut String, c: char) {
         '\u{300}'..='\u{36f}' => {}
         'ß' => out.push_str("ss"),
         'ς' => out.push('σ'),
-        c if c.is_whitespace() => {
-            if !out.ends_with(' ') {
-                out.push(' ');
-            }
-        }
+        // A free-standing accent (`´`) decomposes into a space and the accent; both go.
+        c if c.is_whitespace() => {}
         c => {
             let joins = canonical_combining_class(c) != 0 || matches!(c, '\u{1161}'..='\u{11ff}');
             match out.chars().next_back().filter(|_| joins).and_then(|last| compose(last, c)) {
@@ -173,6 +200,7 @@ mod tests {
             ("tel", "℡ 1", true),
             ("co operate", "co\u{ad}operate", false),
             ("cooperate", "co\u{ad}operate", true),
+            ("rock ´n´ roll", "rock n roll", true),
             ("", "", true),
             ("a", "", false),
         ] {
