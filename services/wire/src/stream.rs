@@ -362,7 +362,8 @@ impl Stream {
     ///
     /// # Errors
     /// [`TlsError::Buffered`] when the client sent anything behind its STARTTLS (RFC 3207 5, RFC 9051 6.2.1: a
-    /// server must not act on it); handshake failures. After an error only closing is possible.
+    /// server must not act on it): then what is queued is thrown away; handshake failures. After an error only closing
+    /// is possible.
     pub async fn start_tls(&mut self, tls: &ServerTls, within: Duration) -> Result<(), TlsError> {
         let raw = self.take_raw().await?;
         self.accept_tls(raw, tls, within).await
@@ -416,6 +417,8 @@ impl Stream {
             return Err(TlsError::State);
         }
         if !self.read.bytes.is_empty() || self.skipping.is_some() {
+            // Also the "go ahead" that is queued must not be sent any more.
+            self.write = WriteQueue::default();
             return Err(TlsError::Buffered);
         }
         self.flush().await?;
