@@ -19,6 +19,14 @@ pub struct SlowFiles {
     pub fsync_delay: Duration,
 }
 
+impl SlowFiles {
+    /// `below` with this much added to every sync.
+    #[must_use]
+    pub fn new(below: Arc<dyn Files>, fsync_delay: Duration) -> Self {
+        Self { below, fsync_delay }
+    }
+}
+
 #[derive(Debug)]
 struct SlowFile {
     below: Arc<dyn DiskFile>,
