@@ -138,7 +138,8 @@ pub trait Backend: Send + Sync + 'static {
     fn may_send_as(&self, client: &Client, authors: &[Address]) -> impl Future<Output = Result<(), Refusal>> + Send;
 
     /// Stores the message and answers after the commit. `recipients` has the tokens in the order of
-    /// `envelope.recipients`.
+    /// `envelope.recipients`. The same mailbox may be there twice (a client repeats a name, two aliases meet): it gets one
+    /// copy.
     fn deliver(
         &self,
         client: &Client,

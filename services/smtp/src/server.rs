@@ -30,6 +30,10 @@ const REPLIES_MAX_BYTES: usize = 16 << 10;
 /// A client over its rate of commands is slowed down by up to this much a command, and sent away beyond.
 const COMMAND_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long, and for how much, a session that ended in errors is read on.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_MAX_BYTES: usize = 1 << 20;
+
 /// One listener's server, shared by its connections.
 pub struct Server<B, F, L> {
     settings: std::sync::RwLock<Arc<Settings>>,
@@ -150,6 +154,9 @@ impl<B: Backend, F: Filter, L: Limiter> Server<B, F, L> {
         // A peer that is gone needs no goodbye.
         if end.is_ok() {
             talk.stream.shutdown().await;
+            if counts.errors > 0 {
+                linger(&mut talk.stream).await;
+            }
         }
     }
 }
@@ -401,6 +408,21 @@ impl<B: Backend, F: Filter, L: Limiter> Talk<'_, B, F, L> {
 
 fn later(what: &str, after: Duration) -> Refusal {
     Refusal::new(450, (7, 1), format!("{what} for now, try again in {} s", after.as_secs().max(1)))
+}
+
+/// Reads on a little after our last reply: a socket closed with unread data resets the connection, and the client would
+/// never see why it was sent away.
+async fn linger(stream: &mut Stream) {
+    let deadline = Instant::now() + LINGER;
+    let mut left_bytes = LINGER_MAX_BYTES;
+    while let Ok(Ok(1..)) = timeout_at(deadline, async { stream.fill(LINGER).await.map(<[u8]>::len) }).await {
+        let count = stream.buffered().len();
+        stream.consume(count);
+        left_bytes = left_bytes.saturating_sub(count);
+        if left_bytes == 0 {
+            break;
+        }
+    }
 }
 
 /// The lines of an AUTH exchange (RFC 4954 4).

@@ -247,6 +247,46 @@ async fn shutdown_waits_for_a_delivery() {
     assert!(client.reply().await.starts_with("421 4.3.2"));
 }
 
+/// A client that floods is told why before the connection ends, and is not read for ever.
+#[tokio::test]
+async fn a_message_far_too_large_is_cut_off_with_its_reason() {
+    let school = Arc::new(School::default());
+    let settings = Settings { size_max_bytes: 1000, ..Settings::mx(HOST) };
+    let server = Arc::new(Server::new(settings, None, school.clone(), Arc::new(Words), Arc::new(())));
+    let endpoint = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = endpoint.address();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(serve(
+        endpoint,
+        ServeSettings::default(),
+        stop.clone(),
+        |_| Ok(()),
+        move |connection| {
+            let server = server.clone();
+            async move { server.connection(connection).await }
+        },
+    ));
+    let (mut read, mut write) = tokio::net::TcpStream::connect(address).await.unwrap().into_split();
+    write.write_all(b"EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<bob@school.example>\r\nDATA\r\n").await.unwrap();
+    let flood = tokio::spawn(async move {
+        let block = "0123456789abcdef\r\n".repeat(1 << 14);
+        let mut sent = 0;
+        while sent < 1 << 30 && write.write_all(block.as_bytes()).await.is_ok() {
+            sent += block.len();
+        }
+        sent
+    });
+    let mut replies = Vec::new();
+    // The reset that ends a flood may follow the reply.
+    let _ = read.read_to_end(&mut replies).await;
+    let replies = String::from_utf8(replies).unwrap();
+    assert!(replies.ends_with("552 5.3.4 message is larger than allowed\r\n"), "{replies}");
+    assert!(flood.await.unwrap() < 64 << 20);
+    assert!(school.stored.lock().unwrap().is_empty());
+    stop.cancel();
+    serving.await.unwrap();
+}
+
 #[tokio::test]
 async fn silence_ends_a_session() {
     let mut client = start(Settings { command_timeout_s: 0, ..Settings::mx(HOST) }, ()).await;

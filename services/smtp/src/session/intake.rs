@@ -132,6 +132,7 @@ impl<R> Session<R> {
         }
         if intake.reader.seen_bytes() > t.size_max_bytes.saturating_add(PATIENCE_BYTES) {
             t.note(String::new, &Refusal::too_large());
+            self.counts.errors += 1;
             self.end_transaction();
             Refusal::too_large().put(out, false);
             return (taken, Next::Close);
