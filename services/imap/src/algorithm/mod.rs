@@ -6,4 +6,5 @@
 pub mod list;
 pub mod ranges;
 pub mod search;
+pub mod sort;
 pub mod thread;
