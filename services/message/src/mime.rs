@@ -8,6 +8,7 @@
 //! taking a message in, and they do not keep header values as they were written, which ENVELOPE wants.
 
 use crate::header::{Field, fields, raw_text};
+use crate::section::Section;
 use crate::{Addr, ContentDisposition, Envelope, Parsed, Part, PartBody, addresses, date, params, preview, subject, words};
 use memchr::{memchr, memchr_iter};
 
@@ -432,7 +433,29 @@ pub fn fuzz(data: &[u8]) {
     assert_eq!(parsed.root.body_end as usize, data.len());
     check(&parsed.root);
     assert!(parsed.preview.chars().count() <= 200);
+    numbers(&parsed, data, &mut Vec::new());
     assert_eq!(Parsed::from_bytes(&parsed.to_bytes()), Some(parsed));
+}
+
+/// Every part has its number, and its sections lie in the message.
+fn numbers(parsed: &Parsed, data: &[u8], path: &mut Vec<u32>) {
+    for section in [Section::Whole, Section::Header, Section::Text, Section::Mime] {
+        if let Some(range) = parsed.section(path, section) {
+            assert!(data.get(range).is_some(), "{path:?} {section:?}");
+        }
+    }
+    path.push(0);
+    assert!(parsed.node(path).is_none());
+    for number in 1.. {
+        if let Some(last) = path.last_mut() {
+            *last = number;
+        }
+        if parsed.node(path).is_none() {
+            break;
+        }
+        numbers(parsed, data, path);
+    }
+    path.pop();
 }
 
 fn check(part: &Part) {

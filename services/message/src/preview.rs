@@ -18,7 +18,7 @@ pub(crate) fn of(message: &[u8], root: &Part) -> String {
     let is_html = part.subtype == "html";
     let limit = if is_html { HTML_MAX_BYTES } else { TEXT_MAX_BYTES };
     let body = message.get(part.body_start as usize..part.body_end as usize).unwrap_or_default();
-    let Ok(bytes) = decode::decode_body(&body[..body.len().min(limit)], &part.encoding) else { return String::new() };
+    let Ok(bytes) = decode::decode_body(begin(body, limit), &part.encoding) else { return String::new() };
     let text = charset::decode(&bytes, part.param("charset"));
     let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER); // a character cut by the limit
     if is_html {
@@ -26,6 +26,15 @@ pub(crate) fn of(message: &[u8], root: &Part) -> String {
     }
     let own = fold(own_lines(text));
     if own.is_empty() { fold(text.lines()) } else { own }
+}
+
+/// At most so many bytes, not ending inside a UTF-8 character: text that is not valid takes a slower way.
+fn begin(body: &[u8], limit: usize) -> &[u8] {
+    let mut end = limit;
+    while end > 0 && limit - end < 4 && body.get(end).is_some_and(|b| b & 0xc0 == 0x80) {
+        end -= 1;
+    }
+    &body[..end.min(body.len())]
 }
 
 /// The part that a reader shows first: plain text before HTML, no attachment.

@@ -31,6 +31,9 @@ const FORM: &str = "grams-1";
 /// Exists while an index is open: found at open it means that the last end was unclean.
 const OPEN_MARK: &str = "open";
 
+/// Up to this size all checksums are compared at open after an unclean end; reading more would keep mail waiting.
+const CHECK_AT_OPEN_MAX_BYTES: u64 = 256 << 20;
+
 /// What went wrong with the index.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -77,6 +80,7 @@ pub struct Hits {
 /// The full-text index of a node.
 pub struct Index {
     dir: PathBuf,
+    unclean: bool,
     open: RwLock<Arc<Open>>,
     writer: Mutex<Option<Writer>>,
 }
@@ -104,9 +108,11 @@ impl Index {
         let folder = |source| Error::Folder { dir: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(folder)?;
         let mark = dir.join(OPEN_MARK);
-        let unclean = mark.exists();
+        let mut unclean = mark.exists();
         let open = if dir.join("meta.json").exists() {
-            match guarded(dir, || Open::existing(dir, unclean)) {
+            let check = unclean && size_bytes(dir).map_err(folder)? <= CHECK_AT_OPEN_MAX_BYTES;
+            unclean &= !check;
+            match guarded(dir, || Open::existing(dir, check)) {
                 Ok(open) => open,
                 Err(Error::Damaged { what, .. }) => {
                     tracing::warn!(dir = %dir.display(), %what, "search index wiped, it will be made again from the change log");
@@ -118,7 +124,14 @@ impl Index {
             Open::fresh(dir)?
         };
         std::fs::write(&mark, b"").map_err(folder)?;
-        Ok(Self { dir: dir.to_owned(), open: RwLock::new(Arc::new(open)), writer: Mutex::new(None) })
+        Ok(Self { dir: dir.to_owned(), unclean, open: RwLock::new(Arc::new(open)), writer: Mutex::new(None) })
+    }
+
+    /// It ended without a close (crash, power cut) and is too large to be checked while mail waits: call [`Index::verify`] in the
+    /// background, and [`Index::wipe`] if that finds damage.
+    #[must_use]
+    pub fn is_unchecked(&self) -> bool {
+        self.unclean
     }
 
     /// The change-log position of the last commit; 0 when there was none.
@@ -373,7 +386,7 @@ impl Open {
             .map_err(|error| Error::Folder { dir: dir.to_owned(), source: std::io::Error::other(error) })
     }
 
-    fn existing(dir: &Path, unclean: bool) -> Result<Self, TantivyError> {
+    fn existing(dir: &Path, check: bool) -> Result<Self, TantivyError> {
         let index = tantivy::Index::open(MmapDirectory::open(dir)?)?;
         let (schema, fields) = schema();
         let wrong = |what: &str| TantivyError::SchemaError(what.to_owned());
@@ -387,7 +400,7 @@ impl Open {
             Some(_) => return Err(wrong("its form is that of another version")),
         };
         let open = Self::new(index, fields, position)?;
-        if unclean {
+        if check {
             open.verify()?;
         }
         Ok(open)
@@ -421,6 +434,10 @@ impl Open {
         names.sort();
         Err(TantivyError::InternalError(format!("wrong checksum of {}", names.join(", "))))
     }
+}
+
+fn size_bytes(dir: &Path) -> std::io::Result<u64> {
+    std::fs::read_dir(dir)?.try_fold(0, |sum, entry| Ok(sum + entry?.metadata()?.len()))
 }
 
 /// Runs what reads the index files. Anything that goes wrong in there, panics of the engine over bytes that it trusts too, is

@@ -25,7 +25,7 @@
 //!
 //! # Failure
 //! The index holds nothing that cannot be made again. A damaged one is found when it is opened (structure always, checksums
-//! of all files after an unclean end) or when a search stumbles ([`Error::Damaged`]); it is wiped, which sets its position to 0,
+//! of all files after an unclean end, unless it is so large that mail would wait for it: [`Index::is_unchecked`]) or when a search stumbles ([`Error::Damaged`]); it is wiped, which sets its position to 0,
 //! and fed again from the change log. All calls block on files: call them where blocking is allowed. A search never waits for
 //! a writer, and never for a merge.
 

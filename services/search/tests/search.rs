@@ -188,6 +188,37 @@ fn wiping_and_verifying() {
 }
 
 #[test]
+fn an_answer_beside_a_writer_holds_all_that_its_position_promises() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let (done, seen) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=120 {
+                let word = if n % 3 == 0 { "third 学校" } else { "other" };
+                index.add(BodyId(n), &[ANNA], &text("a", word)).unwrap();
+                if n % 6 == 0 {
+                    index.commit(ModSeq(n.unsigned_abs())).unwrap();
+                }
+            }
+            done.send(()).unwrap();
+        });
+        let mut last = ModSeq(0);
+        let mut ended = false;
+        while !ended {
+            ended = seen.try_recv().is_ok();
+            let hits = index.search(ANNA, &Query::And(vec![has(Field::Body, "hird"), has(Field::Body, "学校")])).unwrap();
+            assert!(hits.position >= last);
+            last = hits.position;
+            let promised = (1..).map(|n| BodyId(3 * n)).take_while(|body| body.0.unsigned_abs() <= last.0);
+            assert!(promised.into_iter().all(|body| hits.sure.contains(&body)), "{hits:?}");
+            assert!(hits.sure.iter().all(|body| body.0 % 3 == 0), "{hits:?}");
+        }
+        assert_eq!(last, ModSeq(120));
+    });
+}
+
+#[test]
 fn a_second_writer_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (Index::open(dir.path()).unwrap(), Index::open(dir.path()).unwrap());
