@@ -389,9 +389,12 @@ fn part(header: &Header<'_>, unsaid: Unsaid) -> Part {
         encoding: text(header.encoding).map_or_else(|| "7bit".to_owned(), |text| params::value_and_params(&text).0),
         ..Part::default()
     };
-    if part.encoding.is_empty() {
-        part.encoding.push_str("7bit");
-    }
+    // Names that mailers write for the plain ones; a client shown them could not decode the part.
+    part.encoding = match part.encoding.as_str() {
+        "" | "7-bit" | "7bits" | "none" => "7bit".to_owned(),
+        "8-bit" | "8bits" => "8bit".to_owned(),
+        _ => part.encoding,
+    };
     if let Some(text) = text(header.kind) {
         let (value, params) = params::value_and_params(&text);
         if let Some((kind, subtype)) = value.split_once('/')

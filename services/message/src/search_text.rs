@@ -62,6 +62,10 @@ pub fn search_text_within(bytes: &[u8], parsed: &Parsed, headers_max_bytes: usiz
         }
         let line = format!("{}: {value}", String::from_utf8_lossy(field.name));
         push_line(&mut text.headers, &line, headers_max_bytes, &mut text.complete);
+        if text.headers.len() + char::MAX.len_utf8() >= headers_max_bytes {
+            text.complete = false;
+            break;
+        }
     }
     let mut body = Body { bytes, text: String::new(), max_bytes: body_max_bytes, complete: true };
     body.part(&parsed.root);

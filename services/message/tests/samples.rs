@@ -1,6 +1,6 @@
 //! Mail as it comes: charsets of Asia, broken structure, and what ENVELOPE and BODYSTRUCTURE say of it.
 
-use twinpost_message::{Addr, Mailbox, Needle, Parsed, Part, PartBody, search_text};
+use twinpost_message::{Addr, Mailbox, Needle, Parsed, Part, PartBody, decode_part, search_text};
 
 fn parse(mail: &[u8]) -> Parsed {
     Parsed::parse(mail)
@@ -180,6 +180,23 @@ fn threads() {
     assert_ne!(thread("Message-ID: <2@x>"), root);
     assert_ne!(thread("Subject: a"), thread("Subject: b"));
     assert_eq!(root >> 63, 0, "fits a signed column");
+}
+
+#[test]
+fn transfer_encodings_by_their_names() {
+    for (name, kept, plain) in [
+        ("BASE64", "base64", Some("ab")),
+        ("base64 (comment)", "base64", Some("ab")),
+        ("8-bit", "8bit", Some("YWI=")),
+        ("", "7bit", Some("YWI=")),
+        ("x-uuencode", "x-uuencode", None),
+    ] {
+        let mail = format!("Content-Transfer-Encoding: {name}\r\n\r\nYWI=");
+        let parsed = parse(mail.as_bytes());
+        assert_eq!(parsed.root.encoding, kept);
+        let decoded = decode_part(mail.as_bytes(), &parsed.root);
+        assert_eq!(decoded.ok().as_deref(), plain.map(str::as_bytes), "{name}");
+    }
 }
 
 #[test]
