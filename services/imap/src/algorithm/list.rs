@@ -36,7 +36,8 @@ impl Pattern {
         let (mut p, mut n) = (0, 0);
         // Where to go on when a literal does not fit: behind the last `*`, and behind the last `%` after it. An earlier wildcard
         // need not be tried again: the later one reaches whatever it would.
-        let (mut star, mut percent): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+        let mut star: Option<(usize, usize)> = None;
+        let mut percent: Option<(usize, usize)> = None;
         while n < name.len() || p < pattern.len() {
             match pattern.get(p) {
                 Some(b'*') => {

@@ -64,6 +64,9 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// Messages with their sequence numbers, rising.
+pub type Messages = Vec<(u32, Entry)>;
+
 /// How much a program may have to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
@@ -108,7 +111,7 @@ enum Node {
     ModSeq(u64),
     Email(String),
     Thread(String),
-    Header(String, Needle),
+    Header(String, Box<Needle>),
     Text(usize),
 }
 
@@ -147,7 +150,7 @@ impl Program {
 
     /// The first pass over the whole list: messages that match, and messages that need more.
     #[must_use]
-    pub fn scan(&self, snapshot: &Snapshot) -> (Vec<(u32, Entry)>, Vec<(u32, Entry)>) {
+    pub fn scan(&self, snapshot: &Snapshot) -> (Messages, Messages) {
         let (mut found, mut open) = (Vec::new(), Vec::new());
         for (seq, entry) in snapshot.iter_from(1) {
             match self.decide(&Facts::listed(seq, entry)) {
@@ -205,7 +208,7 @@ impl Build<'_> {
                 "to" => self.text(TextField::To, text),
                 "cc" => self.text(TextField::Cc, text),
                 "bcc" => self.text(TextField::Bcc, text),
-                _ => Node::Header(name.clone(), Needle::new(text)),
+                _ => Node::Header(name.clone(), Box::new(Needle::new(text))),
             },
             SearchKey::Before(field, day) => days(*field, i64::MIN, i64::from(*day)),
             SearchKey::On(field, day) => days(*field, i64::from(*day), i64::from(*day) + 1),
