@@ -91,7 +91,7 @@ impl Directory {
         self.refresh_locked().await
     }
 
-    async fn refresh_locked(&self) -> Result<bool, Error> {
+    pub(crate) async fn refresh_locked(&self) -> Result<bool, Error> {
         let sql = "SELECT generation FROM directory_state WHERE id = 1";
         let (found,): (i64,) = read!(self.inner.db, c => sqlx::query_as(sql).fetch_one(c).await?);
         if found == self.inner.model.load().generation {

@@ -14,7 +14,7 @@
 
 mod accounts;
 mod audit;
-//BULK mod bulk;
+mod bulk;
 mod change;
 mod credentials;
 mod directory;
@@ -30,9 +30,12 @@ mod rows;
 mod shards;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
 pub use accounts::Renamed;
 pub use audit::AuditQuery;
-//BULK pub use bulk::{Export, ImportOptions, ImportReport, LineReport, Outcome, Progress};
+pub use bulk::{Export, ImportOptions, ImportReport, LineReport, Outcome, Progress};
 pub use change::{AccountChange, GroupChange, HashCost, NewAccount, NewDomain, NewGroup, NewPassword, Settings};
 pub use credentials::fuzz;
 pub use directory::Directory;

@@ -13,6 +13,8 @@ mod hash;
 mod md5_crypt;
 mod rules;
 mod sign_in;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use sign_in::SignIn;
 
@@ -45,6 +47,9 @@ impl std::fmt::Debug for Credential {
 /// A SCRAM secret with its text form `iterations:salt:stored_key:server_key` (Base64).
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Scram(pub ScramSecret);
+
+/// How an exported SCRAM secret begins.
+pub(crate) const SCRAM_SCHEME: &str = "{SCRAM-SHA-256}";
 
 /// More rounds would make a sign-in an attack on the machine; the client in `twinpost-sasl` has the same limit.
 pub(crate) const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
@@ -131,6 +136,10 @@ impl Pending {
                 rules::check_password(password, names, min_chars)?;
                 Self::Password(password.clone())
             }
+            NewPassword::Hash(text) if text.trim().starts_with(SCRAM_SCHEME) => {
+                let scram: Scram = text.trim()[SCRAM_SCHEME.len()..].parse().map_err(|()| HashFault::Damaged)?;
+                Self::Ready(Credential { hash: None, origin: None, scram: Some(scram) })
+            }
             NewPassword::Hash(text) => match Hash::parse(text)? {
                 Hash::Plain(password) if password.len() > rules::PASSWORD_MAX_BYTES => return Err(HashFault::Damaged.into()),
                 Hash::Plain(password) => Self::Password(password),
@@ -181,5 +190,5 @@ pub fn fuzz(data: &[u8]) {
     let _ = crate::normal::domain(&text);
     let _ = crate::normal::address(&text);
     let _ = text.parse::<crate::Services>();
-    //BULK
+    crate::bulk::fuzz(data);
 }
