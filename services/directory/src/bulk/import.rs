@@ -102,6 +102,8 @@ struct Passwords {
     stored: HashMap<i64, Credential>,
     /// Lines whose plain password is the one that is stored.
     same: HashMap<usize, i64>,
+    /// False in the pass that is thrown away: nothing was hashed yet.
+    hashed: bool,
 }
 
 impl Directory {
@@ -239,7 +241,7 @@ impl Directory {
             }
         }
         let stored = Arc::into_inner(passwords).map(|p| p.stored).unwrap_or_default();
-        Ok(Arc::new(Passwords { made, stored, same }))
+        Ok(Arc::new(Passwords { made, stored, same, hashed: !options.dry_run }))
     }
 }
 
@@ -383,8 +385,8 @@ impl Pass {
             Pending::Password(_) if passwords.same.get(&index) == Some(&id.0) => return false,
             Pending::Password(plain) => match passwords.made.get(&index) {
                 Some(made) => made.clone(),
-                // The pass that is thrown away; or the line was refused in it, and is not any more.
-                None if passwords.made.is_empty() => Credential::default(),
+                None if !self.passwords.hashed => Credential::default(),
+                // The line was refused in the pass that was thrown away, and is not any more.
                 None => Credential::quick(&plain, self.cost()),
             },
             Pending::Ready(credential) => {
