@@ -86,6 +86,11 @@ impl Reports {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        self.sources.keys().copied().collect()
+    }
+
     pub(crate) fn sweep(&mut self, now: Duration) -> Vec<Report> {
         if now.saturating_sub(self.began) < self.period || (self.sources.is_empty() && self.rest.is_quiet()) {
             return Vec::new();

@@ -246,6 +246,15 @@ async fn commands_behind_stls_are_not_obeyed() {
     assert_eq!(all.lines().count(), 1, "only the greeting: {all}");
 }
 
+#[tokio::test]
+async fn silence_ends_a_session_and_removes_nothing() {
+    let idle = Duration::from_millis(50);
+    let house = house(Settings { plain_text_sign_in: true, idle, ..Default::default() });
+    let dialogue = "S: +OK *\nC: USER tim\\r\\nPASS tan staaf\\r\\nDELE 1\nS*\nS: +OK goes at QUIT\nS: -ERR idle for too long\nS: [closed]\n+ expunged []\n";
+    Dialogue::new().assert("idle", dialogue, &mut Client(&house)).await;
+    assert_eq!(house.memory.messages.lock().unwrap().len(), 3);
+}
+
 /// A mailbox of 5,000 messages of 10 KB, fetched and deleted by a client that pipelines (RFC 2449 6.6) and by one that
 /// waits for each answer. Prints the times; `cargo test --release` gives figures worth comparing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! Read and write buffers that exist only while they hold something.
 //!
-//! Contract: an idle connection holds no buffer. The read buffer starts small, doubles while reads fill it, and is
-//! given back when the peer is silent and nothing is left in it. The write queue gathers small pieces into one block
+//! Contract: an idle connection holds no buffer. The read buffer starts small, doubles while reads fill it (and halves while they
+//! do not), and is given back when the peer is silent and nothing is left in it. The write queue gathers small pieces into one block
 //! and keeps large ones as they are, shared with their owner.
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -34,6 +34,8 @@ impl ReadBuffer {
     pub(crate) fn learned(&mut self, n: usize, spare: usize) {
         if n >= spare {
             self.room = (self.room * 2).min(READ_MAX_BYTES);
+        } else if n < self.room / 4 {
+            self.room = (self.room / 2).max(READ_MIN_BYTES);
         }
     }
     pub(crate) fn consume(&mut self, n: usize) {
@@ -42,7 +44,8 @@ impl ReadBuffer {
     }
     pub(crate) fn give_back(&mut self) {
         if self.bytes.is_empty() {
-            *self = Self::default();
+            // What was learned stays: a sender of messages pauses between them too.
+            *self = Self { room: self.room, ..Self::default() };
         }
     }
 }

@@ -13,10 +13,13 @@ use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// One log line in this time while connections cannot be accepted.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// How a listener treats what comes in.
 #[derive(Clone)]
@@ -57,6 +60,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut tasks: JoinSet<()> = JoinSet::new();
+    let mut complained: Option<Instant> = None;
     loop {
         let tcp = tokio::select! {
             biased;
@@ -70,7 +74,7 @@ where
             accepted = endpoint.listener.accept() => match accepted {
                 Ok((tcp, peer)) => (tcp, plain_v4(peer)),
                 Err(error) => {
-                    after_error(&endpoint, &error, &stop).await;
+                    after_error(&endpoint, &error, &stop, &mut complained).await;
                     continue;
                 }
             },
@@ -200,7 +204,7 @@ fn refuse(tcp: &TcpStream, line: Option<Bytes>) {
     }
 }
 
-async fn after_error(endpoint: &Endpoint, error: &io::Error, stop: &CancellationToken) {
+async fn after_error(endpoint: &Endpoint, error: &io::Error, stop: &CancellationToken, complained: &mut Option<Instant>) {
     // The peer was gone before we came: accept(2) hands such errors over.
     if matches!(
         error.kind(),
@@ -213,7 +217,10 @@ async fn after_error(endpoint: &Endpoint, error: &io::Error, stop: &Cancellation
         return;
     }
     // EMFILE, ENFILE, ENOBUFS, ENOMEM: wait until somebody gives something back.
-    tracing::warn!(listener = %endpoint.address(), "cannot accept connections now: {error}");
+    if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+        *complained = Some(Instant::now());
+        tracing::warn!(listener = %endpoint.address(), "cannot accept connections now: {error}");
+    }
     tokio::select! {
         () = stop.cancelled() => {}
         () = tokio::time::sleep(Duration::from_millis(250)) => {}

@@ -318,19 +318,8 @@ impl Stream {
     pub async fn flush(&mut self) -> Result<(), WriteError> {
         let mut sent_any = false;
         while self.write.len() > 0 {
-            // First without a timer: most answers fit the socket's buffer.
-            let wrote = {
-                let mut first = pin!(write_some(&mut self.io, &self.write));
-                let now = poll_fn(|cx| match first.as_mut().poll(cx) {
-                    Poll::Ready(r) => Poll::Ready(Some(r)),
-                    Poll::Pending => Poll::Ready(None),
-                })
-                .await;
-                match now {
-                    Some(result) => result,
-                    None => timeout(self.write_timeout, first).await.map_err(|_| WriteError::TimedOut)?,
-                }
-            }?;
+            let wrote =
+                timeout(self.write_timeout, write_some(&mut self.io, &self.write)).await.map_err(|_| WriteError::TimedOut)??;
             if wrote == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }

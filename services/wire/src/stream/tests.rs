@@ -307,3 +307,17 @@ async fn deflate_keeps_going_over_many_flushes() {
     }
     asking.await.unwrap();
 }
+
+#[tokio::test]
+async fn compressed_commands_that_came_with_the_change_are_read() {
+    let (mut server, mut client) = streams(4096);
+    client.queue(b"COMPRESS\r\n");
+    client.flush().await.unwrap();
+    client.start_deflate().await.unwrap();
+    client.queue(b"first compressed\r\nsecond\r\n");
+    client.flush().await.unwrap();
+    assert_eq!(line(&mut server).await, "COMPRESS");
+    assert!(!server.buffered().is_empty(), "the compressed bytes came in the same read");
+    server.start_deflate().await.unwrap();
+    assert_eq!((line(&mut server).await, line(&mut server).await), ("first compressed".into(), "second".into()));
+}
