@@ -28,7 +28,7 @@ impl Parsed {
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         let bytes = &bytes[..bytes.len().min(u32::MAX as usize)];
-        let mut scan = Scan { bytes, boundaries: Vec::new(), parts: 0 };
+        let mut scan = Scan { bytes, boundaries: Boundaries::default(), parts: 0 };
         let (root, header, _) = scan.entity(0, Default::default(), 0);
         let charset = root.param("charset").map(str::to_owned);
         let envelope = header.envelope(charset.as_deref());
@@ -210,10 +210,57 @@ enum Unsaid {
     Message,
 }
 
+/// The boundaries that end or part what is being read, outermost first. Sorted too: a message of dashes, nested deeply, must
+/// not cost a comparison with each of them on every line.
+#[derive(Default)]
+struct Boundaries {
+    stack: Vec<Vec<u8>>,
+    /// Levels of the stack in the order of their bytes, and of their level among equal ones.
+    sorted: Vec<usize>,
+}
+
+impl Boundaries {
+    fn is_empty(&self) -> bool {
+        self.stack.is_empty()
+    }
+
+    /// Opens a level, and says which.
+    fn push(&mut self, boundary: Vec<u8>) -> usize {
+        let level = self.stack.len();
+        let at = self.sorted.partition_point(|l| self.stack[*l] <= boundary);
+        self.sorted.insert(at, level);
+        self.stack.push(boundary);
+        level
+    }
+
+    /// Closes this level and those inside.
+    fn close(&mut self, level: usize) {
+        self.stack.truncate(level);
+        self.sorted.retain(|l| *l < level);
+    }
+
+    /// Level and length of the longest boundary that `text` begins with; among equal ones the innermost.
+    fn longest_in(&self, text: &[u8]) -> Option<(usize, usize)> {
+        let (mut below, mut within) = (self.sorted.as_slice(), text);
+        loop {
+            below = &below[..below.partition_point(|l| self.stack[*l].as_slice() <= within)];
+            let level = *below.last()?;
+            let boundary = &self.stack[level];
+            if within.starts_with(boundary) {
+                return Some((level, boundary.len()));
+            }
+            // It is below the text and no beginning of it, so it is smaller at the first byte that differs; a beginning of
+            // the text that lies below it ends before that byte.
+            let common = boundary.iter().zip(within).take_while(|(a, b)| a == b).count();
+            within = &within[..common];
+        }
+    }
+}
+
 struct Scan<'a> {
     bytes: &'a [u8],
-    /// Boundaries of the multiparts that are open, outermost first.
-    boundaries: Vec<Vec<u8>>,
+    /// Boundaries of the multiparts that are open.
+    boundaries: Boundaries,
     parts: usize,
 }
 
@@ -265,8 +312,7 @@ impl<'a> Scan<'a> {
     }
 
     fn multipart(&mut self, boundary: Vec<u8>, start: usize, unsaid: Unsaid, depth: usize) -> (Vec<Part>, Stop) {
-        let own = self.boundaries.len();
-        self.boundaries.push(boundary);
+        let own = self.boundaries.push(boundary);
         let mut parts = Vec::new();
         let mut stop = self.boundary_from(start); // the preamble
         loop {
@@ -281,7 +327,7 @@ impl<'a> Scan<'a> {
                     };
                 }
                 Stop::Boundary { level, close: true, next, .. } if level == own => {
-                    self.boundaries.truncate(own);
+                    self.boundaries.close(own);
                     stop = self.boundary_from(next); // the epilogue
                     break;
                 }
@@ -289,7 +335,7 @@ impl<'a> Scan<'a> {
                 _ => break,
             }
         }
-        self.boundaries.truncate(own);
+        self.boundaries.close(own);
         (parts, stop)
     }
 
@@ -324,24 +370,10 @@ impl<'a> Scan<'a> {
     }
 
     /// The line here is a boundary of an open multipart. RFC 2046 5.1.1 compares the beginning of the line only; among several
-    /// (one a prefix of another) the line that holds nothing else wins, else the longest.
+    /// (one a prefix of another) the longest is meant.
     fn boundary_at(&self, line: usize) -> Option<Stop> {
         let rest = self.bytes.get(line..)?.strip_prefix(b"--")?;
-        if self.boundaries.is_empty() {
-            return None;
-        }
-        let mut found: Option<(bool, usize, usize)> = None;
-        for (level, boundary) in self.boundaries.iter().enumerate() {
-            let Some(behind) = rest.strip_prefix(boundary.as_slice()) else { continue };
-            let behind = behind.strip_prefix(b"--").unwrap_or(behind);
-            let blank = behind.iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\r')).count();
-            let exact = matches!(behind.get(blank), None | Some(b'\n'));
-            let rank = (exact, boundary.len(), level);
-            if found.is_none_or(|best| rank > best) {
-                found = Some(rank);
-            }
-        }
-        let (_, len, level) = found?;
+        let (level, len) = self.boundaries.longest_in(rest)?;
         let close = rest[len..].starts_with(b"--");
         let next = memchr(b'\n', rest).map_or(self.bytes.len(), |n| line + 2 + n + 1);
         Some(Stop::Boundary { level, close, line, next })
@@ -423,7 +455,7 @@ fn is_token(byte: u8) -> bool {
 /// Length of the header of a message, its empty line included; the whole length when there is none.
 #[must_use]
 pub fn header_len(bytes: &[u8]) -> usize {
-    Scan { bytes, boundaries: Vec::new(), parts: 0 }.header_end(0).0
+    Scan { bytes, boundaries: Boundaries::default(), parts: 0 }.header_end(0).0
 }
 
 /// Entry point for random input: every offset lies where [`Part`] says.
@@ -487,6 +519,20 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn the_longest_boundary_is_found(
+            boundaries in prop::collection::vec("[ab]{1,4}", 0..8),
+            closed in prop::option::of(0usize..8),
+            text in "[abc]{0,6}",
+        ) {
+            let mut stack = Boundaries::default();
+            boundaries.iter().for_each(|b| { stack.push(b.clone().into_bytes()); });
+            let open = closed.map_or(boundaries.len(), |level| level.min(boundaries.len()));
+            stack.close(open);
+            let want = boundaries[..open].iter().enumerate().filter(|(_, b)| text.starts_with(*b)).map(|(level, b)| (b.len(), level)).max();
+            prop_assert_eq!(stack.longest_in(text.as_bytes()), want.map(|(len, level)| (level, len)));
+        }
+
         #[test]
         fn any_bytes(data: Vec<u8>) { fuzz(&data); }
 
