@@ -415,8 +415,9 @@ impl PackSet {
         if self.active.as_ref().is_some_and(|a| a.pack == pack) {
             return Err(PackError::Active { pack });
         }
-        self.shared.forget(pack);
-        match self.shared.files.remove(&self.shared.path(pack)) {
+        let removed = self.shared.files.remove(&self.shared.path(pack));
+        self.shared.retired(pack);
+        match removed {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(PackError::NoPack { pack }),
             Err(source) => Err(PackError::Io { what: "remove", pack, source }),
             Ok(()) => {

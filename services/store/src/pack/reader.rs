@@ -11,7 +11,7 @@ use super::{Location, PackError, PackInfo};
 use crate::files::{DiskFile, Files, Mode};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,12 +27,20 @@ pub struct PackFile {
     pub seal: Seal,
 }
 
+#[derive(Debug, Default)]
+struct OpenPacks {
+    files: BTreeMap<u32, Arc<PackFile>>,
+    /// Numbers are not used again, so a reader that opened a pack just before it was removed cannot keep it, and its
+    /// space, for ever.
+    retired: BTreeSet<u32>,
+}
+
 /// What writer and readers of a folder have in common.
 #[derive(Debug)]
 pub struct Shared {
     pub files: Arc<dyn Files>,
     pub dir: PathBuf,
-    open: RwLock<BTreeMap<u32, Arc<PackFile>>>,
+    open: RwLock<OpenPacks>,
     /// The pack that is being written and its synced end.
     writing: Mutex<Option<(u32, u64)>>,
 }
@@ -50,15 +58,21 @@ impl Shared {
     pub fn keep(&self, pack: u32, file: PackFile) -> Arc<PackFile> {
         let file = Arc::new(file);
         let mut open = self.open.write();
-        if open.len() >= OPEN_FILES_MAX {
-            // The oldest pack is the least likely to be read next.
-            open.pop_first();
+        if open.retired.contains(&pack) {
+            return file;
         }
-        open.insert(pack, Arc::clone(&file));
+        if open.files.len() >= OPEN_FILES_MAX {
+            // The oldest pack is the least likely to be read next.
+            open.files.pop_first();
+        }
+        open.files.insert(pack, Arc::clone(&file));
         file
     }
-    pub fn forget(&self, pack: u32) {
-        self.open.write().remove(&pack);
+    /// The pack is gone, for good.
+    pub fn retired(&self, pack: u32) {
+        let mut open = self.open.write();
+        open.files.remove(&pack);
+        open.retired.insert(pack);
     }
 
     /// Numbers of all packs, oldest first.
@@ -71,7 +85,7 @@ impl Shared {
 
     /// `Ok(None)`: there is no such pack.
     pub fn open(&self, pack: u32) -> Result<Option<Arc<PackFile>>, PackError> {
-        if let Some(file) = self.open.read().get(&pack) {
+        if let Some(file) = self.open.read().files.get(&pack) {
             return Ok(Some(Arc::clone(file)));
         }
         let io = |source| PackError::Io { what: "open", pack, source };

@@ -7,9 +7,12 @@ use crate::plan::{KEEP, Op, Place, SHARED, State, WORKERS, text};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use twinpost_message::{AccountId, Address, DomainId, MailboxId, TraceId, Uid};
+use twinpost_sql::{Database, Location, Pool};
 use twinpost_store::spool::{NewRcpt, NewSpool, Notify};
 use twinpost_store::{
     Append, AppendMessage, Delivery, FlagAction, FlagNames, Folder, Limits, Options, OverQuotaPolicy, SetFlags, Store, Target,
@@ -31,10 +34,14 @@ fn say(line: &str) {
 pub async fn run(dir: &Path, seed: u64, steps: u64) {
     for (from, to) in [(0, steps / 2), (steps / 2, steps)] {
         let store = Store::open(options(dir)).await.expect("the store opens");
-        let workers: Vec<_> = (0..WORKERS).map(|w| tokio::spawn(work(store.clone(), seed, w, from, to))).collect();
+        let (acked, heard) = mpsc::unbounded_channel();
+        let folding = tokio::spawn(fold(dir.join("index.sqlite"), heard));
+        let workers: Vec<_> = (0..WORKERS).map(|w| tokio::spawn(work(store.clone(), seed, w, from..to, acked.clone()))).collect();
+        drop(acked);
         for worker in workers {
             worker.await.expect("a worker ends well");
         }
+        folding.await.expect("the log is folded");
         if from > 0 {
             store.purge(i64::MAX).await.expect("expunged mail is forgotten");
             store.compact(90).await.expect("packs are compacted");
@@ -42,6 +49,22 @@ pub async fn run(dir: &Path, seed: u64, steps: u64) {
         store.close().await;
     }
     say("end");
+}
+
+/// Folds SQLite's log into its file while the workers go on, after every so many acknowledgements: the store does so by time,
+/// which a short run does not reach. Every other time the log begins again from its start.
+async fn fold(index: PathBuf, mut heard: mpsc::UnboundedReceiver<()>) {
+    let db = Database::open(&Location::Sqlite(index), 1).await.expect("the index opens again");
+    let Pool::Sqlite(pool) = db.writer() else { panic!("SQLite was opened") };
+    let mut count = 0u32;
+    while heard.recv().await.is_some() {
+        count += 1;
+        if count.is_multiple_of(20) {
+            let how = if count.is_multiple_of(40) { "PRAGMA wal_checkpoint(RESTART)" } else { "PRAGMA wal_checkpoint(PASSIVE)" };
+            sqlx::query(how).execute(pool).await.expect("a checkpoint");
+        }
+    }
+    db.close().await;
 }
 
 fn address(local: &str) -> Address {
@@ -59,9 +82,9 @@ fn target(account: i64) -> Target {
     }
 }
 
-async fn work(store: Store, seed: u64, worker: u64, from: u64, to: u64) {
+async fn work(store: Store, seed: u64, worker: u64, steps: Range<u64>, acked: mpsc::UnboundedSender<()>) {
     let account = AccountId(worker as i64 + 1);
-    if from == 0 {
+    if steps.start == 0 {
         store.open_account(account, DomainId(1)).await.expect("an account");
         store.create(account, KEEP, None).await.expect("a mailbox");
         say(&format!("made {worker}"));
@@ -70,12 +93,14 @@ async fn work(store: Store, seed: u64, worker: u64, from: u64, to: u64) {
     for (place, name) in [(Place::Inbox, "INBOX"), (Place::Keep, KEEP)] {
         ids.insert(place, store.mailbox_named(account, name).await.expect("it was made").id);
     }
-    let mut state = State::after(seed, worker, from);
-    for step in from..to {
+    let mut state = State::after(seed, worker, steps.start);
+    for step in steps {
         let op = state.plan(seed, worker, step);
         say(&format!("start {worker} {step}"));
         perform(&store, seed, worker, &ids, &op).await;
         say(&format!("ack {worker} {step}"));
+        // Nobody folds any more: the run is being killed.
+        let _ = acked.send(());
         state.apply(&op);
     }
 }

@@ -8,6 +8,8 @@
 //! - `TWINPOST_SEEDS=n`, `TWINPOST_KILLS=n`: how many cuts and kills (the ordinary test makes few).
 //! - A failure prints the variables that repeat it from its record.
 
+#![allow(clippy::print_stderr, reason = "how much was proved is the result of a run, and its seeds repeat it")]
+
 mod check;
 mod child;
 mod plan;
