@@ -133,16 +133,29 @@ impl Ranges {
         }
         self
     }
-    /// The messages whose UIDs are in the set, with their sequence numbers, in order.
+    /// The messages whose UIDs are in the set, with their sequence numbers, in order. One walk from the lowest to the highest:
+    /// a client may name 20,000 UIDs one by one.
     pub fn select_uids<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = (u32, &'a Entry)> + 'a {
-        self.0.iter().flat_map(move |&(a, b)| {
-            let from = snapshot.first_from(twinpost_message::Uid(a)).map_or(u32::MAX, |(seq, _)| seq);
-            snapshot.iter_from(from).take_while(move |(_, e)| e.uid.0 <= b)
-        })
+        let from = self.lowest().and_then(|uid| snapshot.first_from(twinpost_message::Uid(uid)));
+        let from = from.map_or(u32::MAX, |(seq, _)| seq);
+        let mut among = self.walk();
+        snapshot.iter_from(from).take_while(|(_, e)| Some(e.uid.0) <= self.highest()).filter(move |(_, e)| among(e.uid.0))
     }
     /// The messages whose sequence numbers are in the set, in order.
     pub fn select_seqs<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = (u32, &'a Entry)> + 'a {
-        self.0.iter().flat_map(move |&(a, b)| snapshot.iter_from(a.max(1)).take_while(move |(seq, _)| *seq <= b))
+        let from = self.lowest().map_or(u32::MAX, |seq| seq.max(1));
+        let mut among = self.walk();
+        snapshot.iter_from(from).take_while(|(seq, _)| Some(*seq) <= self.highest()).filter(move |(seq, _)| among(*seq))
+    }
+    /// Membership of numbers that are asked for in rising order.
+    fn walk(&self) -> impl FnMut(u32) -> bool + '_ {
+        let mut rest = self.0.as_slice();
+        move |n| {
+            while rest.first().is_some_and(|r| r.1 < n) {
+                rest = &rest[1..];
+            }
+            rest.first().is_some_and(|r| r.0 <= n)
+        }
     }
     /// `1:3,5` (RFC 9051 9 `sequence-set`); nothing for the empty set.
     pub fn write(&self, out: &mut Vec<u8>) {

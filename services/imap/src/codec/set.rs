@@ -160,3 +160,93 @@ fn bound(text: &[u8]) -> Option<Bound> {
     let n = text.iter().fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
     u32::try_from(n).ok().map(Bound::Number)
 }
+
+/// Any bytes: what is read is written back as the same set.
+pub fn fuzz(data: &[u8]) {
+    if let Some(set) = SequenceSet::parse(data) {
+        let mut out = Vec::new();
+        set.write(&mut out);
+        assert_eq!(SequenceSet::parse(&out), Some(set));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use twinpost_message::view::Entry;
+    use twinpost_message::{BodyId, Flags, ModSeq, Uid, UidValidity};
+
+    fn mailbox(uids: &[u32]) -> Snapshot {
+        let entry = |uid: &u32| Entry {
+            uid: Uid(*uid),
+            flags: Flags::default(),
+            modseq: ModSeq(1),
+            body: BodyId(1),
+            size_bytes: 1,
+            received_s: 0,
+            saved_s: 0,
+        };
+        let entries: Vec<Entry> = uids.iter().map(entry).collect();
+        Snapshot::new(UidValidity(1), Uid(uids.last().map_or(1, |u| u + 1)), ModSeq(1), vec![], &entries)
+    }
+
+    fn set(text: &str) -> SequenceSet {
+        SequenceSet::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_a_set() {
+        for good in ["1", "*", "$", "1:*", "*:1", "2,4:7,9,12:*", "4294967295"] {
+            assert!(SequenceSet::parse(good.as_bytes()).is_some(), "{good}");
+        }
+        for bad in ["", "0", "1:", ":1", "1,,2", ",1", "1,", "01", "4294967296", "1:2:3", "-1", "$1", "1,$", "a", "1 2", "**"] {
+            assert!(SequenceSet::parse(bad.as_bytes()).is_none(), "{bad}");
+        }
+        assert!(SequenceSet::parse("1,".repeat(RANGES_MAX).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn what_a_set_means() {
+        let (m, none, saved) = (mailbox(&[5, 9, 20]), mailbox(&[]), Ranges::from_numbers([9, 10, 20]));
+        let pairs = |r: &Ranges| r.as_slice().to_vec();
+        // RFC 9051 9 seq-range: the last message is always in `n:*`
+        assert_eq!(pairs(&set("559:*").uids(&m, &saved)), [(20, 559)]);
+        assert_eq!(pairs(&set("6:3,*").uids(&m, &saved)), [(3, 6), (20, 20)]);
+        assert_eq!(set("$").uids(&m, &saved), saved);
+        assert_eq!(pairs(&set("$").seqs(&m, &saved).unwrap()), [(2, 3)]);
+        assert_eq!(pairs(&set("3:1").seqs(&m, &saved).unwrap()), [(1, 3)]);
+        assert_eq!(set("2:4").seqs(&m, &saved), Err(NoSuchNumber(4)));
+        assert_eq!(pairs(&set("2:4,7").seqs_lenient(&m, &saved)), [(2, 3)]);
+        assert_eq!(set("1:*").seqs(&none, &saved), Ok(Ranges::default()));
+        assert_eq!(set("1").seqs(&none, &saved), Err(NoSuchNumber(1)));
+        assert_eq!(set("1:*").seqs_lenient(&none, &saved), Ranges::default());
+        assert!(set("*").uids(&none, &saved).is_empty());
+        let picked: Vec<u32> = set("1:*").uids(&m, &saved).select_uids(&m).map(|(seq, _)| seq).collect();
+        assert_eq!(picked, [1, 2, 3]);
+        let picked: Vec<u32> = Ranges::from_pairs([(2, 9)]).select_seqs(&m).map(|(_, e)| e.uid.0).collect();
+        assert_eq!(picked, [9, 20]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(data: Vec<u8>) { fuzz(&data); }
+        #[test]
+        fn any_set(text in "[0-9:,*]{1,30}") { fuzz(text.as_bytes()); }
+
+        /// Ranges pick exactly the messages whose numbers are in them.
+        #[test]
+        fn selection_agrees_with_membership(
+            uids in prop::collection::btree_set(1u32..500, 0..300),
+            ranges in prop::collection::vec((1u32..600, 0u32..80), 0..10),
+        ) {
+            let uids: Vec<u32> = uids.into_iter().collect();
+            let m = mailbox(&uids);
+            let r = Ranges::from_pairs(ranges.iter().map(|(a, l)| (*a, a + l)));
+            let by_uid: Vec<u32> = r.select_uids(&m).map(|(_, e)| e.uid.0).collect();
+            prop_assert_eq!(by_uid, uids.iter().copied().filter(|u| r.contains(*u)).collect::<Vec<_>>());
+            let by_seq: Vec<u32> = r.select_seqs(&m).map(|(seq, _)| seq).collect();
+            prop_assert_eq!(by_seq, (1..=u32::try_from(uids.len()).unwrap()).filter(|s| r.contains(*s)).collect::<Vec<_>>());
+        }
+    }
+}

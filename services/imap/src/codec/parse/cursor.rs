@@ -354,7 +354,8 @@ impl<'a> Cursor<'a> {
             }
             return Ok(());
         }
-        let keyword = self.take_while(|b| is_atom(b) || b == b']');
+        // RFC 9051 9 flag-keyword: an atom, strictly. It goes out again in responses where `]` and 8-bit bytes would break them.
+        let keyword = self.take_while(|b| is_atom(b) && b.is_ascii());
         if keyword.is_empty() {
             return syntax("a flag is missing");
         }

@@ -124,6 +124,8 @@ fn wrong_forms_are_refused_with_their_tag() {
         "STORE 1 *FLAGS (x)",
         "STORE 1 +FLAGS (\\Seen",
         "STORE 1 (X 1) FLAGS ()",
+        "STORE 1 FLAGS (a]b)",
+        "STORE 1 FLAGS (ä)",
         "SEARCH",
         "SEARCH FROB",
         "SEARCH NOT",
@@ -289,8 +291,8 @@ fn store_copy_and_append() {
     };
     assert_eq!((s.unchanged_since, s.silent, s.flags.keywords.len(), s.uid), (Some(12_121_230_045), true, 1, true));
     // Python's imaplib, and flags without parentheses
-    let Request::Store(s) = ok("STORE 1 -flags \\Seen \\Recent $Junk[1]") else { panic!() };
-    assert_eq!((s.action, s.flags.system, s.flags.keywords), (StoreAction::Remove, Flags::SEEN, vec!["$Junk[1]".to_owned()]));
+    let Request::Store(s) = ok("STORE 1 -flags \\Seen \\Recent $Junk[1") else { panic!() };
+    assert_eq!((s.action, s.flags.system, s.flags.keywords), (StoreAction::Remove, Flags::SEEN, vec!["$Junk[1".to_owned()]));
     assert!(matches!(ok("STORE 1 FLAGS ()"), Request::Store(Store { action: StoreAction::Replace, .. })));
     assert_eq!(
         ok("UID MOVE 42:69 foo"),
