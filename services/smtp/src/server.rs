@@ -133,6 +133,11 @@ impl<B: Backend, F: Filter, L: Limiter> Server<B, F, L> {
             talk.tls_known();
         }
         let end = talk.run().await;
+        if let (Err(broken), false, Some(envelope)) = (&end, talk.session.is_idle(), talk.session.envelope()) {
+            // The sender will come again, but an operator looks for this when mail "does not arrive".
+            let from = envelope.mail.sender.as_ref().map(ToString::to_string).unwrap_or_default();
+            tracing::info!(trace = %envelope.trace, from, %peer, "message broken off: {broken}");
+        }
         talk.session.closed();
         talk.log();
         let counts = talk.session.counts();

@@ -269,7 +269,8 @@ impl<R> Session<R> {
             // RFC 2033 4.2: one reply for each recipient accepted, in their order.
             for (answer, rcpt) in each.iter().zip(&t.envelope.recipients) {
                 match answer {
-                    Ok(()) => put(out, 250, (1, 5), &format!("<{}> stored as {trace}", rcpt.address), utf8),
+                    Ok(()) if utf8 => put(out, 250, (1, 5), &format!("<{}> stored as {trace}", rcpt.address), utf8),
+                    Ok(()) => put(out, 250, (1, 5), &format!("<{}> stored as {trace}", rcpt.address.to_ascii_domain()), utf8),
                     Err(refusal) => refusal.put(out, utf8),
                 }
             }
