@@ -46,6 +46,16 @@ pub trait Backend: Accounts + Send + Sync + 'static {
     /// [`READ_AHEAD_MESSAGES`]), in the order in which clients fetch them.
     fn bodies(&self, bodies: &[BodyId]) -> impl Future<Output = Vec<Result<Bytes, BackendError>>> + Send;
 
+    /// Marks messages as `\Seen`: they were fetched whole and stay in the mailbox. Called once at the end of a session
+    /// that fetched any, however it ends, so that IMAP and webmail show what was read by POP3 as read. The client is not
+    /// told when it fails.
+    fn seen(
+        &self,
+        identity: &Identity,
+        mailbox: MailboxId,
+        uids: &[Uid],
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
     /// Removes messages in one commit. UIDs that are gone already are passed over.
     fn expunge(
         &self,

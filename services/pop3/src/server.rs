@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use twinpost_limits::{Limiter, Permit, Protocol};
-use twinpost_message::{BodyId, MailboxId};
+use twinpost_message::{BodyId, MailboxId, Uid};
 use twinpost_sasl::{Attempt, Bindings, Channel, Identity, Outcome, authenticate, sign_in};
 use twinpost_wire::{Connection, Endpoint, LineEnds, ReadError, ServeSettings, ServerTls, Stream, TlsError, WriteError, serve};
 
@@ -90,12 +90,17 @@ impl<B: Backend> Server<B> {
             maildrop: None,
             ahead: VecDeque::new(),
             retrieved: 0,
+            unseen: Vec::new(),
             deleted: 0,
             bytes: 0,
         };
         let ended = talk.run(stop).await;
+        talk.mark_seen().await;
         talk.unlock();
         talk.stream.shutdown().await;
+        if talk.session.is_sent_away() {
+            talk.stream.linger().await;
+        }
         talk.log(ended.err());
     }
 }
@@ -108,6 +113,8 @@ struct Talk<'a, B: Backend> {
     /// Bodies fetched ahead of the client.
     ahead: VecDeque<(BodyId, Result<Bytes, BackendError>)>,
     retrieved: u32,
+    /// UIDs of the messages fetched whole, to be marked at the end.
+    unseen: Vec<Uid>,
     deleted: usize,
     bytes: u64,
 }
@@ -172,6 +179,15 @@ impl<B: Backend> Talk<'_, B> {
         }
     }
 
+    async fn mark_seen(&mut self) {
+        self.unseen.sort_unstable();
+        self.unseen.dedup();
+        let (Some(open), false) = (&self.maildrop, self.unseen.is_empty()) else { return };
+        if let Err(error) = Box::pin(self.server.backend.seen(&open.identity, open.mailbox, &self.unseen)).await {
+            tracing::warn!(account = %open.identity.address, "messages fetched by POP3 cannot be marked as seen: {error}");
+        }
+    }
+
     fn unlock(&mut self) {
         if let Some(open) = &mut self.maildrop {
             drop(open.guard.take());
@@ -214,14 +230,18 @@ impl<B: Backend> Talk<'_, B> {
         };
         match action {
             Action::Reply(text) => self.stream.queue(text.as_bytes()),
-            Action::Retrieve { seq, body, size_bytes, lines } => self.retrieve(seq, body, size_bytes, lines).await,
+            Action::Retrieve { seq, uid, body, size_bytes, lines } => self.retrieve((seq, uid), body, size_bytes, lines).await,
             Action::Expunge(uids) => {
                 let result = match &self.maildrop {
                     Some(open) => Box::pin(self.server.backend.expunge(&open.identity, open.mailbox, &uids)).await,
                     None => Ok(()),
                 };
                 match &result {
-                    Ok(()) => self.deleted = uids.len(),
+                    Ok(()) => {
+                        self.deleted = uids.len();
+                        // `uids` are in rising order: the session goes through its marks in the order of numbers.
+                        self.unseen.retain(|uid| uids.binary_search(uid).is_err());
+                    }
                     Err(error) => {
                         let (peer, messages) = (self.stream.peer_addr(), uids.len());
                         tracing::error!(%peer, messages, "POP3 QUIT cannot remove what was deleted: {error}");
@@ -257,7 +277,7 @@ impl<B: Backend> Talk<'_, B> {
         }
     }
 
-    async fn retrieve(&mut self, seq: u32, body: BodyId, size_bytes: u32, lines: Option<u32>) {
+    async fn retrieve(&mut self, (seq, uid): (u32, Uid), body: BodyId, size_bytes: u32, lines: Option<u32>) {
         match self.body(seq, body, lines.is_some()).await {
             Ok(bytes) => {
                 let part = match lines {
@@ -269,7 +289,10 @@ impl<B: Backend> Talk<'_, B> {
                     Some(_) => self.stream.slice(b"+OK\r\n"),
                 }
                 output::message(&part, &mut self.stream);
-                self.retrieved += u32::from(lines.is_none());
+                if lines.is_none() {
+                    self.retrieved += 1;
+                    self.unseen.push(uid);
+                }
                 self.bytes += part.len() as u64;
             }
             Err(error) => {

@@ -37,6 +37,8 @@ pub enum Action {
     Retrieve {
         /// Message number, from 1.
         seq: u32,
+        /// Its UID.
+        uid: Uid,
         /// Its body.
         body: BodyId,
         /// Octets of the whole message.
@@ -111,6 +113,12 @@ impl Session {
     #[must_use]
     pub fn bindings(&self) -> &Bindings {
         &self.bindings
+    }
+
+    /// The session was ended by us, in the middle of what the client had to say.
+    #[must_use]
+    pub fn is_sent_away(&self) -> bool {
+        self.failures >= self.settings.failures_max || self.mistakes >= self.settings.mistakes_max
     }
 
     /// The maildrop is open.
@@ -316,13 +324,16 @@ impl Session {
                 Err(text) => reply(text),
             },
             (b"RETR", Some(n)) => match find(snapshot, deleted, n) {
-                Ok((seq, e)) => Action::Retrieve { seq, body: e.body, size_bytes: e.size_bytes, lines: None },
+                Ok((seq, e)) => Action::Retrieve { seq, uid: e.uid, body: e.body, size_bytes: e.size_bytes, lines: None },
                 Err(text) => reply(text),
             },
             (b"TOP", Some(arguments)) => {
                 let lines = arguments.split_once(' ').and_then(|(n, lines)| Some((n, number(lines.trim_start())?)));
                 match lines.ok_or("-ERR TOP number lines\r\n").and_then(|(n, l)| Ok((find(snapshot, deleted, n)?, l))) {
-                    Ok(((seq, e), lines)) => Action::Retrieve { seq, body: e.body, size_bytes: e.size_bytes, lines: Some(lines) },
+                    Ok(((seq, e), lines)) => {
+                        let (uid, body, size_bytes) = (e.uid, e.body, e.size_bytes);
+                        Action::Retrieve { seq, uid, body, size_bytes, lines: Some(lines) }
+                    }
                     Err(text) => reply(text),
                 }
             }

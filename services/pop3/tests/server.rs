@@ -28,6 +28,8 @@ struct Memory {
     broken: Mutex<bool>,
     /// UIDs of each expunge.
     expunges: Mutex<Vec<Vec<u32>>>,
+    /// UIDs of each marking.
+    seen: Mutex<Vec<Vec<u32>>>,
 }
 
 struct Lock(Arc<Mutex<HashSet<i64>>>, i64);
@@ -83,6 +85,11 @@ impl Backend for Memory {
         let messages = self.messages.lock().unwrap();
         let find = |id: &BodyId| messages.iter().find(|(uid, _)| i64::from(*uid) == id.0);
         bodies.iter().map(|id| find(id).map_or(Err(BackendError::Gone), |(_, body)| body.clone())).collect()
+    }
+    async fn seen(&self, _: &Identity, mailbox: MailboxId, uids: &[Uid]) -> Result<(), BackendError> {
+        assert_eq!(mailbox, MailboxId(5));
+        self.seen.lock().unwrap().push(uids.iter().map(|u| u.0).collect());
+        Ok(())
     }
     async fn expunge(&self, _: &Identity, mailbox: MailboxId, uids: &[Uid]) -> Result<(), BackendError> {
         assert_eq!(mailbox, MailboxId(5));
@@ -162,15 +169,17 @@ impl Peer for Client<'_> {
                     tokio::task::yield_now().await;
                 }
             }
-            _ => match text.strip_prefix("expunged ") {
-                Some(expected) => {
-                    let got = format!("{:?}", memory.expunges.lock().unwrap());
-                    if got != expected {
-                        return Err(io::Error::other(got));
-                    }
+            _ => {
+                let (list, expected) = match text.split_once(' ') {
+                    Some(("expunged", expected)) => (&memory.expunges, expected),
+                    Some(("seen", expected)) => (&memory.seen, expected),
+                    _ => return Err(io::Error::other("unknown")),
+                };
+                let got = format!("{:?}", list.lock().unwrap());
+                if got != expected {
+                    return Err(io::Error::other(got));
                 }
-                None => return Err(io::Error::other("unknown")),
-            },
+            }
         }
         Ok(())
     }
@@ -246,6 +255,24 @@ async fn commands_behind_stls_are_not_obeyed() {
     assert_eq!(all.lines().count(), 1, "only the greeting: {all}");
 }
 
+/// Over TCP a socket that is closed with unread data would take the last word with it.
+#[tokio::test]
+async fn a_client_that_is_sent_away_reads_why() {
+    let house = house(Settings::default());
+    let endpoint = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (address, stop) = (endpoint.address(), CancellationToken::new());
+    let serving = tokio::spawn(house.server.clone().serve(endpoint, ServeSettings::default(), stop.clone()));
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    client.write_all("rubbish\r\n".repeat(20_000).as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut all = String::new();
+    client.read_to_string(&mut all).await.unwrap();
+    assert!(all.ends_with("-ERR too many mistakes\r\n"), "{all}");
+    assert_eq!(all.lines().count(), 26);
+    stop.cancel();
+    serving.await.unwrap();
+}
+
 #[tokio::test]
 async fn silence_ends_a_session_and_removes_nothing() {
     let idle = Duration::from_millis(50);
@@ -317,6 +344,7 @@ async fn a_large_maildrop_is_drained() {
         println!("{COUNT} messages of {} bytes, pipelined {pipelined}: {:?}", body.len(), begun.elapsed());
         assert!(house.memory.messages.lock().unwrap().is_empty());
         assert_eq!(house.memory.expunges.lock().unwrap().len(), 1, "one commit");
+        assert!(house.memory.seen.lock().unwrap().is_empty(), "what is deleted needs no mark");
     }
     stop.cancel();
     serving.await.unwrap();

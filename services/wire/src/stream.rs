@@ -345,6 +345,26 @@ impl Stream {
         .await;
     }
 
+    /// Reads on for a little after [`Stream::shutdown`] and throws away what comes: a socket that is closed with unread
+    /// data resets the connection, and the client would never see the last reply. Ends when the client closes, at the
+    /// latest after 2 seconds or 1 MB.
+    pub async fn linger(&mut self) {
+        const LINGER: Duration = Duration::from_secs(2);
+        const LINGER_MAX_BYTES: usize = 1024 * 1024;
+        let _ = timeout(LINGER, async {
+            let mut left_bytes = LINGER_MAX_BYTES;
+            while let Ok(1..) = self.fill(LINGER).await.map(<[u8]>::len) {
+                let n = self.read.bytes.len();
+                self.consume(n);
+                left_bytes = left_bytes.saturating_sub(n);
+                if left_bytes == 0 {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+
     // ---- changes of layer
 
     /// The server's side of STARTTLS, STLS or a TLS port. What is queued is sent first, in the old layer.
