@@ -279,8 +279,8 @@ pub struct TextHits {
 
 /// The store and directory as the IMAP server sees them.
 pub trait Backend: Send + Sync + 'static {
-    /// The account of a name that a sign-in proved. The name is what `twinpost_sasl` returned.
-    fn account(&self, name: &str) -> impl Future<Output = Outcome<Account>> + Send;
+    /// The account that a sign-in proved.
+    fn account(&self, id: AccountId) -> impl Future<Output = Outcome<Account>> + Send;
     /// The account may still use IMAP (it was not suspended or deleted meanwhile). Microseconds: asked before each command.
     fn still_allowed(&self, account: AccountId) -> bool;
     /// Seconds since 1970 UTC: for INTERNALDATE and WITHIN. A backend of a test gives what it likes.

@@ -9,10 +9,15 @@
 pub mod algorithm;
 mod backend;
 pub mod codec;
+mod connection;
+mod server;
+mod session;
 mod settings;
+mod view;
 
 pub use backend::{
     Account, Annotation, Appended, Backend, Copied, DELIMITER, FlagChange, FlagMode, FlagsChanged, MailboxInfo, NewMessage,
     Outcome, Refusal, SpecialUse, TextField, TextHits, Usage, Vanished, uid_ranges,
 };
+pub use server::Server;
 pub use settings::Settings;

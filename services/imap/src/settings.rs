@@ -29,6 +29,8 @@ pub struct Settings {
     pub auth_timeout: Duration,
     /// Autologout: RFC 9051 5.4 wants at least 30 minutes.
     pub idle_timeout: Duration,
+    /// A command or message that has begun must move on within this time.
+    pub transfer_timeout: Duration,
     /// A quiet IDLE is answered with `* OK Still here` this often, so that home routers keep the connection.
     pub idle_keepalive: Duration,
     /// A write that makes no progress for this long ends the connection.
@@ -64,6 +66,7 @@ impl Default for Settings {
             append_total_max_bytes: 256 * 1024 * 1024,
             auth_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(31 * 60),
+            transfer_timeout: Duration::from_secs(5 * 60),
             idle_keepalive: Duration::from_secs(5 * 60),
             write_timeout: Duration::from_secs(120),
             bad_commands_max: 20,

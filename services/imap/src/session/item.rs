@@ -1,0 +1,262 @@
+//! One FETCH response: each item of one message as bytes.
+//!
+//! Contract: a section that the message does not have is NIL; a large one goes out as a slice of the stored body, not copied.
+//! A damaged message is shown as a short text that names the damage, in the place of whatever part is asked for: clients then
+//! list it, open it and go on, where an error would stop many of them at this message for good.
+
+use super::fetch::Wanted;
+use super::out::{Out, Sink};
+use crate::algorithm::ranges::put_u64;
+use crate::backend::Refusal;
+use crate::codec::ast::{FetchItem, Section, SectionWhat};
+use crate::codec::respond::{self, FlagText};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::sync::Arc;
+use twinpost_message::view::Entry;
+use twinpost_message::{Parsed, PartBody, Section as Place, decode_part, header_fields};
+
+/// What was read of a message.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub parsed: Option<Arc<Parsed>>,
+    pub body: Option<Bytes>,
+    /// The body is a replacement; why.
+    pub damage: Option<String>,
+}
+
+/// A message to be shown.
+pub(super) struct Shown<'a> {
+    pub seq: u32,
+    pub entry: &'a Entry,
+    pub facts: &'a Facts,
+    pub keywords: &'a [String],
+}
+
+/// The text that stands for a message whose record is damaged.
+pub(super) fn damaged(entry: &Entry, parsed: Option<&Arc<Parsed>>, why: &Refusal) -> Facts {
+    let line = |name: &str, value: Option<&String>| {
+        let value: String = value?.chars().filter(|c| !c.is_control()).collect();
+        Some(format!("{name}: {value}\r\n"))
+    };
+    let envelope = parsed.map(|p| &p.envelope);
+    let subject = envelope.map_or_else(String::new, |e| e.subject_text.chars().filter(|c| !c.is_control()).collect());
+    let mut text = format!("Subject: [damaged message] {subject}\r\n");
+    text.extend(line("Date", envelope.and_then(|e| e.date.as_ref())));
+    text.extend(line("Message-ID", envelope.and_then(|e| e.message_id.as_ref())));
+    text.push_str("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n");
+    text.push_str(&format!(
+        "This message cannot be shown: its record on the server is damaged.\r\n\r\nFault: {why}\r\nMessage: UID {}, body {}, {} bytes\r\n\r\n\
+         Your administrator can look at it with \"twinpost ctl store verify\".\r\n",
+        entry.uid, entry.body, entry.size_bytes
+    ));
+    let body = Bytes::from(text);
+    let parsed = parsed.map_or_else(|| Arc::new(Parsed::parse(&body)), Arc::clone);
+    Facts { parsed: Some(parsed), body: Some(body), damage: Some(why.to_string()) }
+}
+
+/// Writes `* n FETCH (..)`. True: a part's encoding is not known.
+pub(super) fn write_message<S: Sink>(wanted: &Wanted, shown: &Shown<'_>, flags: &mut FlagText, out: &mut Out<'_, S>) -> bool {
+    let Shown { seq, entry, facts, keywords } = *shown;
+    if let Some(why) = &facts.damage {
+        tracing::warn!(uid = %entry.uid, body = %entry.body, %why, "a damaged message was shown");
+        // RFC 5530 3 CORRUPTION
+        out.line(&format!("* NO [CORRUPTION] Message {seq} (UID {}) is damaged", entry.uid));
+    }
+    let mut unknown = false;
+    out.buf.extend_from_slice(b"* ");
+    put_u64(&mut out.buf, u64::from(seq));
+    out.buf.extend_from_slice(b" FETCH (");
+    for (i, item) in wanted.items.iter().enumerate() {
+        if i > 0 {
+            out.buf.push(b' ');
+        }
+        match item {
+            // Most of a listing: kept short.
+            FetchItem::Flags => {
+                out.buf.extend_from_slice(b"FLAGS ");
+                flags.write(entry.flags, keywords, &mut out.buf);
+            }
+            FetchItem::Uid => number(&mut out.buf, "UID ", u64::from(entry.uid.0)),
+            item => unknown |= write_item(item, entry, facts, wanted, out),
+        }
+    }
+    if wanted.seen.contains(&entry.uid) && !wanted.items.contains(&FetchItem::Flags) {
+        out.buf.extend_from_slice(b" FLAGS ");
+        flags.write(entry.flags, keywords, &mut out.buf);
+        if wanted.modes.condstore && !wanted.items.contains(&FetchItem::ModSeq) {
+            out.buf.extend_from_slice(b" MODSEQ (");
+            put_u64(&mut out.buf, entry.modseq.0);
+            out.buf.push(b')');
+        }
+    }
+    out.buf.extend_from_slice(b")\r\n");
+    unknown
+}
+
+fn write_item<S: Sink>(item: &FetchItem, entry: &Entry, facts: &Facts, wanted: &Wanted, out: &mut Out<'_, S>) -> bool {
+    let utf8 = wanted.modes.utf8;
+    let buf = &mut out.buf;
+    match item {
+        FetchItem::Flags | FetchItem::Uid => {}
+        FetchItem::Rfc822Size => number(buf, "RFC822.SIZE ", u64::from(entry.size_bytes)),
+        FetchItem::ModSeq => {
+            number(buf, "MODSEQ (", entry.modseq.0);
+            buf.push(b')');
+        }
+        FetchItem::InternalDate => {
+            buf.extend_from_slice(b"INTERNALDATE ");
+            respond::date_time(entry.received_s, buf);
+        }
+        FetchItem::SaveDate => {
+            buf.extend_from_slice(b"SAVEDATE ");
+            respond::date_time(entry.saved_s, buf);
+        }
+        FetchItem::EmailId => buf.extend_from_slice(format!("EMAILID ({})", respond::email_id(entry.body)).as_bytes()),
+        FetchItem::ThreadId => match &facts.parsed {
+            Some(parsed) => buf.extend_from_slice(format!("THREADID ({})", respond::thread_id(parsed.thread)).as_bytes()),
+            None => buf.extend_from_slice(b"THREADID NIL"),
+        },
+        FetchItem::Envelope => {
+            buf.extend_from_slice(b"ENVELOPE ");
+            match &facts.parsed {
+                Some(parsed) => respond::envelope(&parsed.envelope, utf8, buf),
+                None => buf.extend_from_slice(b"NIL"),
+            }
+        }
+        FetchItem::Body | FetchItem::BodyStructure => {
+            let extended = *item == FetchItem::BodyStructure;
+            buf.extend_from_slice(if extended { b"BODYSTRUCTURE " } else { b"BODY " });
+            match &facts.parsed {
+                Some(parsed) => respond::body_structure(&parsed.root, extended, utf8, buf),
+                None => buf.extend_from_slice(b"NIL"),
+            }
+        }
+        FetchItem::Preview { .. } => {
+            // RFC 8970 3.2: LAZY need not wait; it was made at arrival.
+            buf.extend_from_slice(b"PREVIEW ");
+            match &facts.parsed {
+                Some(parsed) => respond::preview(&parsed.preview, buf),
+                None => buf.extend_from_slice(b"NIL"),
+            }
+        }
+        FetchItem::Section { section, partial, .. } => {
+            respond::section_label(section, *partial, buf);
+            buf.push(b' ');
+            literal(cut(section_bytes(section, facts), *partial), false, out);
+        }
+        FetchItem::Rfc822 => named(b"RFC822 ", SectionWhat::All, facts, out),
+        FetchItem::Rfc822Header => named(b"RFC822.HEADER ", SectionWhat::Header, facts, out),
+        FetchItem::Rfc822Text => named(b"RFC822.TEXT ", SectionWhat::Text, facts, out),
+        FetchItem::Binary { part, partial, .. } => {
+            respond::binary_label("BINARY", part, *partial, buf);
+            buf.push(b' ');
+            let decoded = binary(part, facts);
+            let unknown = decoded.is_err();
+            literal(cut(decoded.unwrap_or_default(), *partial), true, out);
+            return unknown;
+        }
+        FetchItem::BinarySize(part) => {
+            respond::binary_label("BINARY.SIZE", part, None, buf);
+            buf.push(b' ');
+            let decoded = binary(part, facts);
+            let unknown = decoded.is_err();
+            put_u64(buf, decoded.ok().flatten().map_or(0, |b| b.len() as u64));
+            return unknown;
+        }
+    }
+    false
+}
+
+fn number(buf: &mut Vec<u8>, name: &str, n: u64) {
+    buf.extend_from_slice(name.as_bytes());
+    put_u64(buf, n);
+}
+
+fn named<S: Sink>(name: &[u8], what: SectionWhat, facts: &Facts, out: &mut Out<'_, S>) {
+    out.buf.extend_from_slice(name);
+    literal(section_bytes(&Section { part: Vec::new(), what }, facts), false, out);
+}
+
+/// A literal, or NIL; with `binary` a literal8 where NUL is inside (RFC 3516 4.2: `~{n}`).
+fn literal<S: Sink>(bytes: Option<Bytes>, binary: bool, out: &mut Out<'_, S>) {
+    let Some(bytes) = bytes else {
+        out.buf.extend_from_slice(b"NIL");
+        return;
+    };
+    if binary && memchr::memchr(0, &bytes).is_some() {
+        out.buf.push(b'~');
+    }
+    out.buf.push(b'{');
+    put_u64(&mut out.buf, bytes.len() as u64);
+    out.buf.extend_from_slice(b"}\r\n");
+    out.bytes(bytes);
+}
+
+/// RFC 9051 6.4.5: `<first.count>`; beyond the end is the empty string.
+fn cut(bytes: Option<Bytes>, partial: Option<(u32, u32)>) -> Option<Bytes> {
+    let (Some(bytes), Some((first, count))) = (&bytes, partial) else { return bytes };
+    let from = (first as usize).min(bytes.len());
+    let to = from.saturating_add(count as usize).min(bytes.len());
+    Some(bytes.slice(from..to))
+}
+
+fn section_bytes(section: &Section, facts: &Facts) -> Option<Bytes> {
+    let (parsed, body) = (facts.parsed.as_ref()?, facts.body.as_ref()?);
+    if facts.damage.is_some() {
+        return Some(replacement(section, body));
+    }
+    if section.part.is_empty() && section.what == SectionWhat::All {
+        return Some(body.clone());
+    }
+    let (place, fields) = match &section.what {
+        SectionWhat::All => (Place::Whole, None),
+        SectionWhat::Header => (Place::Header, None),
+        SectionWhat::Text => (Place::Text, None),
+        SectionWhat::Mime => (Place::Mime, None),
+        SectionWhat::HeaderFields(names) => (Place::Header, Some((names, false))),
+        SectionWhat::HeaderFieldsNot(names) => (Place::Header, Some((names, true))),
+    };
+    let range = parsed.section(&section.part, place)?;
+    if range.start > range.end || range.end > body.len() {
+        return None;
+    }
+    let bytes = body.slice(range);
+    Some(match fields {
+        Some((names, not)) => Bytes::from(header_fields(&bytes, names, not)),
+        None => bytes,
+    })
+}
+
+/// Of a replacement: its header where a header is asked for, else its text; all of it for `BODY[]`.
+fn replacement(section: &Section, body: &Bytes) -> Bytes {
+    let split = memchr::memmem::find(body, b"\r\n\r\n").map_or(body.len(), |i| i + 4);
+    match &section.what {
+        SectionWhat::All if section.part.is_empty() => body.clone(),
+        SectionWhat::All | SectionWhat::Text => body.slice(split..),
+        SectionWhat::Header | SectionWhat::Mime => body.slice(..split),
+        SectionWhat::HeaderFields(names) => Bytes::from(header_fields(&body[..split], names, false)),
+        SectionWhat::HeaderFieldsNot(names) => Bytes::from(header_fields(&body[..split], names, true)),
+    }
+}
+
+/// The decoded bytes of a part (RFC 3516 4.2); of a message or multipart the bytes as they are. `Err`: encoding not known.
+fn binary(part: &[u32], facts: &Facts) -> Result<Option<Bytes>, ()> {
+    let (Some(parsed), Some(body)) = (&facts.parsed, &facts.body) else { return Ok(None) };
+    if facts.damage.is_some() {
+        return Ok(Some(replacement(&Section { part: part.to_vec(), what: SectionWhat::All }, body)));
+    }
+    if part.is_empty() {
+        return Ok(Some(body.clone()));
+    }
+    let Some(found) = parsed.part(part) else { return Ok(None) };
+    let raw = || section_bytes(&Section { part: part.to_vec(), what: SectionWhat::All }, facts);
+    if !matches!(found.body, PartBody::Leaf) {
+        return Ok(raw());
+    }
+    match decode_part(body, found) {
+        Ok(Cow::Borrowed(_)) => Ok(raw()),
+        Ok(Cow::Owned(bytes)) => Ok(Some(Bytes::from(bytes))),
+        Err(_) => Err(()),
+    }
+}

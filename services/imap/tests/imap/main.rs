@@ -1,0 +1,6 @@
+//! The IMAP server over a store in memory: dialogues, exactness of two sessions, memory of an idle connection.
+
+mod bench;
+mod dialogues;
+mod exact;
+mod memory;
