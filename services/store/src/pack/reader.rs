@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use twinpost_message::BodyHash;
 
@@ -108,6 +108,12 @@ pub struct PackReader {
 impl PackReader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// A reader of a folder without a writer in this process: for looking at packs from outside, at rest or in a copy.
+    #[must_use]
+    pub fn at_rest(files: Arc<dyn Files>, dir: &Path) -> Self {
+        Self { shared: Arc::new(Shared::new(files, dir.to_owned())) }
     }
 
     /// The plain bytes of a record. Blocks for one read of the disk, or none when the kernel still has the bytes.

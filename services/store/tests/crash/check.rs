@@ -4,9 +4,12 @@
 //! else is there, nothing twice, nothing half. Counters agree with what they count, and `verify` finds nothing.
 
 use crate::child::Texts;
-use crate::plan::{KEEP, Place, SHARED, State, WORKERS};
+use crate::plan::{AFTERWARDS, KEEP, OTHER, Place, SHARED, State, WORKERS};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use twinpost_message::{AccountId, Flags};
+use twinpost_store::files::RealFiles;
+use twinpost_store::pack::{Found, PackReader};
 use twinpost_store::spool::SpoolFilter;
 use twinpost_store::{Error, MailboxInfo, Store};
 
@@ -16,6 +19,8 @@ pub struct Said {
     made: BTreeSet<u64>,
     started: BTreeMap<u64, u64>,
     acked: BTreeMap<u64, u64>,
+    /// The mail that was sent after a first cut.
+    afterwards: bool,
 }
 
 impl Said {
@@ -35,6 +40,12 @@ impl Said {
         said
     }
 
+    /// This, and what a second process said after it.
+    pub fn and_then<'a>(mut self, mut lines: impl Iterator<Item = &'a str>) -> Self {
+        self.afterwards |= lines.any(|line| line == "ack afterwards");
+        self
+    }
+
     pub fn acknowledged(&self) -> u64 {
         self.acked.values().sum()
     }
@@ -43,7 +54,7 @@ impl Said {
 type Fault = Result<(), String>;
 
 /// A mailbox as it is: its row and UID -> mail and flags.
-struct Found {
+struct Mailbox {
     info: MailboxInfo,
     mails: BTreeMap<u32, (u64, Flags)>,
 }
@@ -70,6 +81,23 @@ pub async fn check(store: &Store, seed: u64, said: &Said, texts: &mut Texts) -> 
         in_queue.push(mail);
     }
     same("the queue", in_queue, &queued)?;
+    let found = mailbox(store, seed, OTHER, "INBOX", texts).await?;
+    let mails: Vec<u64> = found.iter().flat_map(|f| f.mails.values().map(|m| m.0)).collect();
+    if (said.afterwards || !mails.is_empty()) && mails != [AFTERWARDS] {
+        return Err(format!("the mail after the first cut became {mails:?}"));
+    }
+    packs_are_clean(store)
+}
+
+/// Opening has cleared away what was half-written: every record is whole, and nothing lies between.
+fn packs_are_clean(store: &Store) -> Fault {
+    let reader = PackReader::at_rest(Arc::new(RealFiles), &store.dir().join("packs"));
+    for pack in reader.packs().map_err(|e| e.to_string())? {
+        for found in reader.scan(pack.pack).map_err(|e| e.to_string())? {
+            let Found::Record { location, .. } = found else { return Err(format!("{found:?}")) };
+            reader.check(location).map_err(|e| e.to_string())?;
+        }
+    }
     Ok(())
 }
 
@@ -110,7 +138,7 @@ async fn worker_state(store: &Store, seed: u64, worker: u64, said: &Said, texts:
     Err(format!("worker {worker} after {acked} acknowledged steps of {started}: {why}"))
 }
 
-fn compare(state: &State, found: &BTreeMap<Place, Found>) -> Fault {
+fn compare(state: &State, found: &BTreeMap<Place, Mailbox>) -> Fault {
     for place in [Place::Inbox, Place::Keep] {
         let expected = state.boxes.get(&place).cloned().unwrap_or_default();
         let Some(found) = found.get(&place) else {
@@ -129,7 +157,7 @@ fn compare(state: &State, found: &BTreeMap<Place, Found>) -> Fault {
     Ok(())
 }
 
-async fn usage(store: &Store, account: i64, found: &BTreeMap<Place, Found>) -> Fault {
+async fn usage(store: &Store, account: i64, found: &BTreeMap<Place, Mailbox>) -> Fault {
     let usage = store.usage(AccountId(account)).await.map_err(|e| e.to_string())?;
     let messages: u64 = found.values().map(|f| u64::from(f.info.messages)).sum();
     let size_bytes: u64 = found.values().map(|f| f.info.size_bytes).sum();
@@ -140,7 +168,7 @@ async fn usage(store: &Store, account: i64, found: &BTreeMap<Place, Found>) -> F
 }
 
 /// A mailbox with every body read, and its counters counted again.
-async fn mailbox(store: &Store, seed: u64, account: i64, name: &str, texts: &mut Texts) -> Result<Option<Found>, String> {
+async fn mailbox(store: &Store, seed: u64, account: i64, name: &str, texts: &mut Texts) -> Result<Option<Mailbox>, String> {
     let info = match store.mailbox_named(AccountId(account), name).await {
         Ok(info) => info,
         Err(Error::NoMailboxName(_)) => return Ok(None),
@@ -167,5 +195,5 @@ async fn mailbox(store: &Store, seed: u64, account: i64, name: &str, texts: &mut
     if counted != counters {
         return Err(format!("{name} of {account} counts {counters:?} instead of {counted:?}"));
     }
-    Ok(Some(Found { info, mails }))
+    Ok(Some(Mailbox { info, mails }))
 }

@@ -3,7 +3,7 @@
 //! Contract: each worker says `start W S` before a step and `ack W S` when the store has answered it, each line in one write
 //! to standard output. What a step is follows from the seed (see `plan`).
 
-use crate::plan::{KEEP, Op, Place, SHARED, State, WORKERS, text};
+use crate::plan::{AFTERWARDS, KEEP, OTHER, Op, Place, SHARED, State, WORKERS, text};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -49,6 +49,17 @@ pub async fn run(dir: &Path, seed: u64, steps: u64) {
         store.close().await;
     }
     say("end");
+}
+
+/// Opens what a cut left, takes one more mail, and closes.
+pub async fn recover(dir: &Path, seed: u64) {
+    let store = Store::open(options(dir)).await.expect("the store opens");
+    let body = Store::prepare(&Bytes::from(text(seed, AFTERWARDS)));
+    let (targets, over_quota) = (vec![target(OTHER)], OverQuotaPolicy::Refuse);
+    let delivery = Delivery { body, trace: TraceId(1), received_s: 1, targets, spool: None, over_quota };
+    store.deliver(delivery).await.expect("a delivery");
+    say("ack afterwards");
+    store.close().await;
 }
 
 /// Folds SQLite's log into its file while the workers go on, after every so many acknowledgements: the store does so by time,

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use trace::Event;
 use twinpost_store::Store;
-use twinpost_store::files::Rng;
+use twinpost_store::files::{FaultFiles, Rng};
 
 /// Of each worker.
 const STEPS: u64 = 24;
@@ -45,7 +45,13 @@ fn runtime() -> tokio::runtime::Runtime {
 fn child_process() {
     let dir = std::env::var_os("TWINPOST_CRASH_DIR").expect("the harness names the folder");
     let (seed, steps) = (number("TWINPOST_CRASH_SEED"), number("TWINPOST_CRASH_STEPS"));
-    runtime().block_on(child::run(Path::new(&dir), seed.expect("a seed"), steps.expect("a number of steps")));
+    let (seed, steps) = (seed.expect("a seed"), steps.expect("a number of steps"));
+    runtime().block_on(async {
+        match steps {
+            0 => child::recover(Path::new(&dir), seed).await,
+            _ => child::run(Path::new(&dir), seed, steps).await,
+        }
+    });
 }
 
 const ARGS: [&str; 5] = ["child_process", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
@@ -81,20 +87,29 @@ fn record(seed: u64) -> (Vec<Event>, PathBuf) {
     (trace::parse(&std::fs::read(&log).expect("the record")), log)
 }
 
-/// Opens what a cut left and checks it.
-async fn survives(replay: &mut Replay, cut: usize, seed: u64, run_seed: u64, texts: &mut Texts) -> Result<u64, String> {
-    let disk = replay.disk_at(cut, seed);
-    let said = Said::new(replay.said(cut));
-    let dir = scratch();
-    std::fs::create_dir(dir.path().join("packs")).expect("a folder");
+/// Writes the files of a simulated disk into a real folder.
+fn lay_out(disk: &FaultFiles, dir: &Path) {
+    std::fs::create_dir_all(dir.join("packs")).expect("a folder");
     for (path, content) in disk.contents() {
-        let path = dir.path().join(path.strip_prefix("/").unwrap_or(&path));
+        let path = dir.join(path.strip_prefix("/").unwrap_or(&path));
         std::fs::write(path, content).expect("room for a small store");
     }
+}
+
+/// Opens what a cut left and checks it.
+async fn opens_well(disk: &FaultFiles, said: &Said, seed: u64, texts: &mut Texts) -> Result<(), String> {
+    let dir = scratch();
+    lay_out(disk, dir.path());
     let store = Store::open(child::options(dir.path())).await.map_err(|e| format!("it does not open: {e}"))?;
-    let outcome = check(&store, run_seed, &said, texts).await;
+    let outcome = check(&store, seed, said, texts).await;
     store.close().await;
-    outcome.map(|()| said.acknowledged())
+    outcome
+}
+
+async fn survives(replay: &mut Replay, cut: usize, cut_seed: u64, seed: u64, texts: &mut Texts) -> Result<u64, String> {
+    let disk = replay.disk_at(cut, cut_seed);
+    let said = Said::new(replay.said(cut));
+    opens_well(&disk, &said, seed, texts).await.map(|()| said.acknowledged())
 }
 
 /// Cuts in rising order: all over the run, half of them right behind a sync or an answer.
@@ -159,6 +174,43 @@ fn mutants_are_caught(events: &[Event], seed: u64, texts: &mut Texts) {
         });
         let Some((n, what)) = caught else { panic!("{mutant:?} went through 400 cuts unseen, seed {seed}") };
         eprintln!("{mutant:?} is caught at cut {n}: {what:.200}");
+    }
+}
+
+/// The power goes again while the store is being opened after a cut, and in its first work then.
+#[test]
+fn a_second_cut_during_recovery_loses_nothing_either() {
+    let seed = number("TWINPOST_SEED").unwrap_or(1);
+    let mut rng = Rng::new(seed);
+    let (events, log) = record(seed);
+    let mut texts = Texts::default();
+    let mut first_cuts = cuts(&events, number("TWINPOST_RECOVERIES").unwrap_or(3), rng.bits());
+    first_cuts.retain(|(cut, _)| *cut > 0);
+    let mut replay = Replay::new(&events, Mutant::None);
+    for (cut, cut_seed) in first_cuts {
+        let disk = replay.disk_at(cut, cut_seed);
+        let said = Said::new(replay.said(cut));
+        let dir = scratch();
+        lay_out(&disk, dir.path());
+        let second_log = tempfile::NamedTempFile::new().expect("a temporary file");
+        trace::record(&program(), &ARGS, &envs(dir.path(), seed, 0), dir.path(), second_log.path());
+        let second = trace::parse(&std::fs::read(second_log.path()).expect("the record"));
+        let mut second_replay = Replay::on(&disk, &second);
+        for (again, again_seed) in cuts(&second, 30, rng.bits()) {
+            let disk = second_replay.disk_at(again, again_seed);
+            let said = said.clone().and_then(second_replay.said(again));
+            if let Err(what) = runtime().block_on(opens_well(&disk, &said, seed, &mut texts)) {
+                panic!(
+                    "TWINPOST_SEED={seed}, record {}: cut before event {cut} (seed {cut_seed}), then before event {again} of {} \
+                     (seed {again_seed}): {what}",
+                    log.display(),
+                    second.len()
+                );
+            }
+        }
+    }
+    if std::env::var_os("TWINPOST_TRACE").is_none() {
+        std::fs::remove_file(log).expect("the record of a run that is proved");
     }
 }
 

@@ -11,6 +11,9 @@ use twinpost_store::files::Rng;
 pub const WORKERS: u64 = 6;
 /// The account whose INBOX all workers deliver to.
 pub const SHARED: i64 = 1000;
+/// The account that gets a mail after the first of two cuts, and that mail.
+pub const OTHER: i64 = 1001;
+pub const AFTERWARDS: u64 = 999 << 32;
 pub const KEEP: &str = "Keep";
 
 /// Which of a worker's mailboxes.

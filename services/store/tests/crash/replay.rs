@@ -42,6 +42,11 @@ fn place(path: &Path) -> PathBuf {
 }
 
 impl Replay {
+    /// A run that began on this disk.
+    pub fn on(disk: &FaultFiles, events: &[Event]) -> Self {
+        Self { disk: disk.after_cut(0), ..Self::new(events, Mutant::None) }
+    }
+
     pub fn new(events: &[Event], mutant: Mutant) -> Self {
         // The call before the last sync of such a file: what was to be synced is written then.
         let sync_before = |at: usize, what: fn(&Path) -> bool| {
