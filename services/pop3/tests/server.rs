@@ -262,13 +262,20 @@ async fn a_client_that_is_sent_away_reads_why() {
     let endpoint = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let (address, stop) = (endpoint.address(), CancellationToken::new());
     let serving = tokio::spawn(house.server.clone().serve(endpoint, ServeSettings::default(), stop.clone()));
-    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-    client.write_all("rubbish\r\n".repeat(20_000).as_bytes()).await.unwrap();
+    let mut client = BufReader::new(tokio::net::TcpStream::connect(address).await.unwrap());
+    client.write_all("rubbish\r\n".repeat(30).as_bytes()).await.unwrap();
+    let mut line = String::new();
+    while line != "-ERR too many mistakes\r\n" {
+        line.clear();
+        assert_ne!(client.read_line(&mut line).await.unwrap(), 0, "the last word comes");
+    }
+    // It goes on talking, as robots do; without a server that listens a little longer this resets the connection.
+    for _ in 0..200 {
+        client.write_all("rubbish\r\n".repeat(100).as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
     client.shutdown().await.unwrap();
-    let mut all = String::new();
-    client.read_to_string(&mut all).await.unwrap();
-    assert!(all.ends_with("-ERR too many mistakes\r\n"), "{all}");
-    assert_eq!(all.lines().count(), 26);
+    assert_eq!(client.read_line(&mut line).await.unwrap(), 0);
     stop.cancel();
     serving.await.unwrap();
 }
