@@ -351,8 +351,9 @@ impl PackSet {
     pub fn roll(&mut self) -> Result<(), PackError> {
         self.sync()?;
         if let Some(active) = self.active.take() {
-            // If the length is not cut, zero bytes stay behind the last record, which every scan takes as its end.
-            let _ = active.file.set_len(active.end);
+            // Before the next pack is made: opening clears the tail of the newest pack only, and a write that a full disk
+            // cut short may still come back behind this end. If the disk refuses, a scan names what is there.
+            let _ = active.file.set_len(active.end).and_then(|()| active.file.sync_data());
             self.shared.set_writing(None);
         }
         Ok(())

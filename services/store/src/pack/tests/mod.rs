@@ -183,6 +183,24 @@ fn a_full_disk_refuses_new_mail_and_keeps_the_old() -> Result<(), PackError> {
 }
 
 #[test]
+fn what_a_full_disk_cut_short_does_not_come_back_behind_a_finished_pack() -> Result<(), PackError> {
+    for seed in 0..100 {
+        let disk = FaultFiles::new(seed);
+        let (mut set, _) = open(&disk, Some((0, 0)));
+        let a = put(&mut set, b"before");
+        disk.set_capacity(Some(disk.used_bytes() + 500));
+        assert!(set.append(&[&record::encode(&noise(9000))]).is_err_and(|e| e.is_full()));
+        disk.set_capacity(None);
+        set.roll()?;
+        let b = put(&mut set, b"after");
+        assert_eq!((a.pack, b.pack), (1, 2));
+        let (set, _) = open(&disk.power_on(), Some((b.pack, b.end())));
+        assert_eq!(set.reader().scan(1)?.count(), 1, "seed {seed}: a torn write came back");
+    }
+    Ok(())
+}
+
+#[test]
 fn after_a_failed_sync_mail_goes_into_a_new_pack() -> Result<(), PackError> {
     for seed in 0..50 {
         let disk = FaultFiles::new(seed);

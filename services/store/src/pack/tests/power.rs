@@ -3,7 +3,7 @@
 //! The model is the part of the store that matters here: records are appended, synced, and then an index (atomic and
 //! durable at once, as a database) gets their locations and answers. After each cut: every location in the index
 //! reads back byte for byte; every record that a scan shows was appended once, whole; no scan shows damage.
-//! `TWINPOST_SEED=n` runs that seed alone.
+//! `TWINPOST_SEED=n` runs that seed alone, `TWINPOST_SEEDS=n` so many.
 
 use super::*;
 use crate::files::Rng;
@@ -157,8 +157,8 @@ fn story(seed: u64, mutant: Mutant) -> Result<(), String> {
 }
 
 fn seeds(count: u64) -> std::ops::Range<u64> {
-    let one = std::env::var("TWINPOST_SEED").ok().and_then(|s| s.parse::<u64>().ok());
-    one.map_or(0..count, |seed| seed..seed + 1)
+    let number = |name| std::env::var(name).ok().and_then(|s| s.parse::<u64>().ok());
+    number("TWINPOST_SEED").map_or(0..number("TWINPOST_SEEDS").unwrap_or(count), |seed| seed..seed + 1)
 }
 
 #[test]
