@@ -99,7 +99,7 @@ async fn main() {
     store.close().await;
     for delay_ms in [0, 5] {
         let _ = std::fs::remove_dir_all(&dir);
-        let files = Arc::new(SlowFiles::new(Arc::new(RealFiles::default()), Duration::from_millis(delay_ms)));
+        let files = Arc::new(SlowFiles { below: Arc::new(RealFiles), fsync_delay: Duration::from_millis(delay_ms) });
         let store = Store::open(Options { files, ..Options::new(&dir) }).await.expect("the store opens");
         intake(&store, &format!("100 connections, {delay_ms} ms in each sync of a pack"), 100, 5000, 100, 1, 8 << 32).await;
         store.close().await;

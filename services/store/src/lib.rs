@@ -24,3 +24,6 @@ pub use maintain::Compacted;
 pub use names::{LEVELS_MAX, NAME_BYTES_MAX};
 pub use store::{Options, Store};
 pub use types::*;
+
+#[cfg(test)]
+mod full_disk_tests;
