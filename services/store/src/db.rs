@@ -146,26 +146,51 @@ pub(crate) async fn fetch(db: &Database, sql: impl Into<Arc<str>>, args: Vec<Val
 }
 
 /// A transaction on the writing connection. Dropped without [`Tx::commit`] it is rolled back.
+///
+/// On SQLite it is begun and ended by plain statements: a full disk makes SQLite roll back by itself, and sqlx's own
+/// transactions would then count one that is not there and refuse every later one.
 pub(crate) enum Tx {
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Sqlite(Plain),
+    Postgres(Option<sqlx::Transaction<'static, sqlx::Postgres>>),
+}
+
+/// A connection with a transaction open.
+pub(crate) struct Plain {
+    connection: sqlx::pool::PoolConnection<sqlx::Sqlite>,
+    open: bool,
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        if self.open {
+            // Nobody ended it: closing the connection rolls it back.
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 impl Tx {
     pub async fn begin(db: &Database) -> Result<Self, Error> {
+        let fault = |e| Error::sql("begin a change of the index", e);
         match db.writer() {
-            Pool::Sqlite(p) => p.begin_with("BEGIN IMMEDIATE").await.map(Self::Sqlite),
-            Pool::Postgres(p) => p.begin().await.map(Self::Postgres),
+            Pool::Sqlite(p) => {
+                let mut plain = Plain { connection: p.acquire().await.map_err(fault)?, open: true };
+                sqlx::query("BEGIN IMMEDIATE").execute(&mut *plain.connection).await.map_err(fault)?;
+                Ok(Self::Sqlite(plain))
+            }
+            Pool::Postgres(p) => Ok(Self::Postgres(Some(p.begin().await.map_err(fault)?))),
         }
-        .map_err(|e| Error::sql("begin a change of the index", e))
     }
 
     /// Runs a statement; answers how many rows it touched.
     pub async fn run(&mut self, sql: impl Into<Arc<str>>, args: Vec<Value>) -> Result<u64, Error> {
         let sql: Arc<str> = sql.into();
         match self {
-            Self::Sqlite(tx) => bound!(sql, args).execute(&mut **tx).await.map(|r| r.rows_affected()),
-            Self::Postgres(tx) => bound!(sql, args).execute(&mut **tx).await.map(|r| r.rows_affected()),
+            Self::Sqlite(tx) => bound!(sql, args).execute(&mut *tx.connection).await.map(|r| r.rows_affected()),
+            Self::Postgres(tx) => {
+                let tx = tx.as_mut().ok_or(Error::Closed)?;
+                bound!(sql, args).execute(&mut **tx).await.map(|r| r.rows_affected())
+            }
         }
         .map_err(|e| Error::sql("change the index", e))
     }
@@ -174,21 +199,42 @@ impl Tx {
         let sql: Arc<str> = sql.into();
         let rows = match self {
             Self::Sqlite(tx) => {
-                bound!(sql, args).fetch_all(&mut **tx).await.map(|rows| rows.into_iter().map(Row::Sqlite).collect::<Vec<_>>())
+                let rows = bound!(sql, args).fetch_all(&mut *tx.connection).await;
+                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect::<Vec<_>>())
             }
             Self::Postgres(tx) => {
+                let tx = tx.as_mut().ok_or(Error::Closed)?;
                 bound!(sql, args).fetch_all(&mut **tx).await.map(|rows| rows.into_iter().map(Row::Postgres).collect())
             }
         };
         rows.map_err(|e| Error::sql("read the index", e))
     }
 
-    pub async fn commit(self) -> Result<(), Error> {
+    /// Err: nothing was kept, and [`Tx::rollback`] must follow.
+    pub async fn commit(&mut self) -> Result<(), Error> {
         match self {
-            Self::Sqlite(tx) => tx.commit().await,
-            Self::Postgres(tx) => tx.commit().await,
+            Self::Sqlite(tx) => {
+                let done = sqlx::query("COMMIT").execute(&mut *tx.connection).await.map(drop);
+                tx.open = done.is_err();
+                done
+            }
+            Self::Postgres(tx) => tx.take().ok_or(Error::Closed)?.commit().await,
         }
         .map_err(|e| Error::sql("commit a change of the index", e))
+    }
+
+    /// Undoes everything, and keeps the connection. After a fault SQLite may have done so already.
+    pub async fn rollback(self) {
+        match self {
+            Self::Sqlite(mut tx) => match sqlx::query("ROLLBACK").execute(&mut *tx.connection).await {
+                Ok(_) => tx.open = false,
+                Err(sqlx::Error::Database(e)) if e.message().contains("no transaction is active") => tx.open = false,
+                // The connection is in doubt: dropped open, it is closed.
+                Err(error) => tracing::warn!(%error, "a change of the index could not be undone: its connection is closed"),
+            },
+            // Dropped, it is rolled back.
+            Self::Postgres(tx) => drop(tx),
+        }
     }
 
     /// Runs `head` + `(row), (row) ...` + `tail` over all rows, in as few statements as [`CHUNKS`] allows. `row` is the
@@ -198,7 +244,8 @@ impl Tx {
         while rows.len() > 0 {
             let n = CHUNKS.iter().copied().find(|n| *n <= rows.len()).unwrap_or(1);
             let args: Vec<Value> = rows.by_ref().take(n).flatten().collect();
-            self.run(shape.text(n), args).await?;
+            let sqlite = matches!(self, Self::Sqlite(_));
+            self.run(shape.text(n, sqlite), args).await?;
         }
         Ok(())
     }
@@ -216,15 +263,16 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The text for `n` rows, made once.
-    pub fn text(self, n: usize) -> Arc<str> {
-        type Texts = parking_lot::Mutex<std::collections::HashMap<(Shape, usize), Arc<str>>>;
+    /// The text for `n` rows, made once. SQLite finds the name of a parameter by a walk through all of them, so that
+    /// `$1` to `$4096` cost millions of steps at each execution: it gets nameless ones.
+    pub fn text(self, n: usize, sqlite: bool) -> Arc<str> {
+        type Texts = parking_lot::Mutex<std::collections::HashMap<(Shape, usize, bool), Arc<str>>>;
         static TEXTS: std::sync::OnceLock<Texts> = std::sync::OnceLock::new();
         let mut texts = TEXTS.get_or_init(Texts::default).lock();
-        texts.entry((self, n)).or_insert_with(|| self.write(n)).clone()
+        texts.entry((self, n, sqlite)).or_insert_with(|| self.write(n, sqlite)).clone()
     }
 
-    fn write(self, n: usize) -> Arc<str> {
+    fn write(self, n: usize, sqlite: bool) -> Arc<str> {
         let mut text = String::from(self.head);
         let mut number = 0;
         for i in 0..n {
@@ -234,8 +282,7 @@ impl Shape {
             for (k, piece) in self.row.split('?').enumerate() {
                 if k > 0 {
                     number += 1;
-                    text.push('$');
-                    text.push_str(&number.to_string());
+                    parameter(&mut text, number, sqlite);
                 }
                 text.push_str(piece);
             }
@@ -245,20 +292,36 @@ impl Shape {
     }
 }
 
-/// `head IN ($k, ...) tail` in padded sizes: the statement's text and its parameters for each piece of the list.
-pub(crate) fn in_list(head: &str, fixed: &[Value], list: &[Value], tail: &str) -> Vec<(Arc<str>, Vec<Value>)> {
+fn parameter(text: &mut String, number: usize, sqlite: bool) {
+    if sqlite {
+        text.push('?');
+    } else {
+        text.push('$');
+        text.push_str(&number.to_string());
+    }
+}
+
+/// `head IN ($k, ...) tail` in padded sizes: the statement's text and its parameters for each piece of the list. The head
+/// holds the fixed parameters as `$1`, `$2` in this order, each once; the tail holds none.
+pub(crate) fn in_list(db: &Database, head: &str, fixed: &[Value], list: &[Value], tail: &str) -> Vec<(Arc<str>, Vec<Value>)> {
+    let sqlite = !db.is_postgres();
+    let mut head = head.to_owned();
+    if sqlite {
+        for k in 1..=fixed.len() {
+            head = head.replace(&format!("${k}"), "?");
+        }
+    }
     let mut pieces = Vec::new();
     for piece in list.chunks(CHUNKS[0]) {
         let n = CHUNKS.iter().rev().copied().find(|n| *n >= piece.len()).unwrap_or(CHUNKS[0]);
         let mut text = String::with_capacity(head.len() + tail.len() + 6 * n + 8);
-        text.push_str(head);
+        text.push_str(&head);
         text.push_str(" IN (");
         for i in 0..n {
             if i > 0 {
                 text.push(',');
             }
-            text.push('$');
-            text.push_str(&(fixed.len() + i + 1).to_string());
+            parameter(&mut text, fixed.len() + i + 1, sqlite);
         }
         text.push_str(") ");
         text.push_str(tail);
@@ -272,7 +335,7 @@ pub(crate) fn in_list(head: &str, fixed: &[Value], list: &[Value], tail: &str) -
 /// Rows of `SELECT ... WHERE x IN (list)` on a reading connection.
 pub(crate) async fn fetch_in(db: &Database, head: &str, fixed: &[Value], list: &[Value], tail: &str) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
-    for (sql, args) in in_list(head, fixed, list, tail) {
+    for (sql, args) in in_list(db, head, fixed, list, tail) {
         rows.append(&mut fetch(db, sql, args).await?);
     }
     Ok(rows)
@@ -285,17 +348,22 @@ mod tests {
     #[test]
     fn shapes_number_their_parameters() {
         let shape = Shape { head: "INSERT INTO t VALUES ", row: "(?,CAST(? AS BIGINT))", tail: " RETURNING a" };
-        assert_eq!(&*shape.text(1), "INSERT INTO t VALUES ($1,CAST($2 AS BIGINT)) RETURNING a");
-        assert_eq!(&*shape.text(2), "INSERT INTO t VALUES ($1,CAST($2 AS BIGINT)),($3,CAST($4 AS BIGINT)) RETURNING a");
+        assert_eq!(&*shape.text(1, false), "INSERT INTO t VALUES ($1,CAST($2 AS BIGINT)) RETURNING a");
+        let two = "INSERT INTO t VALUES ($1,CAST($2 AS BIGINT)),($3,CAST($4 AS BIGINT)) RETURNING a";
+        assert_eq!(&*shape.text(2, false), two);
+        assert_eq!(&*shape.text(2, true), "INSERT INTO t VALUES (?,CAST(? AS BIGINT)),(?,CAST(? AS BIGINT)) RETURNING a");
     }
 
-    #[test]
-    fn lists_are_padded_with_their_last_value() {
-        let list: Vec<Value> = (0..9i64).map(Value::Int).collect();
-        let pieces = in_list("a = $1 AND b", &[Value::Int(7)], &list, "");
-        assert_eq!(pieces.len(), 1);
-        assert_eq!(pieces[0].1.len(), 65);
-        assert!(pieces[0].0.ends_with("$65) "));
-        assert!(matches!(pieces[0].1[64], Value::Int(8)));
+    #[tokio::test]
+    async fn lists_are_padded_with_their_last_value() {
+        for place in [twinpost_sql::testing::Place::sqlite(), twinpost_sql::testing::Place::postgres()] {
+            let db = place.open().await;
+            let list: Vec<Value> = (0..9i64).map(Value::Int).collect();
+            let pieces = in_list(&db, "a = $1 AND b", &[Value::Int(7)], &list, "");
+            assert_eq!(pieces.len(), 1);
+            assert_eq!(pieces[0].1.len(), 65);
+            assert!(pieces[0].0.ends_with(if db.is_postgres() { "$65) " } else { "?) " }));
+            assert!(matches!(pieces[0].1[64], Value::Int(8)));
+        }
     }
 }

@@ -205,15 +205,19 @@ impl Batch {
     /// Writes everything and commits.
     pub async fn commit(&mut self, state: &mut State) -> Result<(), Error> {
         self.flush(state).await?;
-        match self.tx.take() {
-            Some(tx) => tx.commit().await,
-            None => Ok(()),
+        match &mut self.tx {
+            Some(tx) => tx.commit().await?,
+            None => return Ok(()),
         }
+        self.tx = None;
+        Ok(())
     }
 
-    /// Undoes what was not committed, and waits until that is so.
-    pub fn abandon(&mut self) {
-        drop(self.tx.take());
+    /// Undoes what was not committed.
+    pub async fn abandon(&mut self) {
+        if let Some(tx) = self.tx.take() {
+            tx.rollback().await;
+        }
     }
 
     async fn flush(&mut self, state: &mut State) -> Result<(), Error> {
@@ -291,6 +295,7 @@ impl Batch {
         if steps.iter().all(|(_, rows)| rows.is_empty()) && gone.is_empty() && uid_validity.is_none() {
             return Ok(());
         }
+        let db = self.db.clone();
         let tx = self.tx().await?;
         for (shape, rows) in steps {
             if !rows.is_empty() {
@@ -298,7 +303,7 @@ impl Batch {
             }
         }
         for (mailbox, uids) in gone {
-            for (sql, args) in in_list("DELETE FROM message WHERE mailbox = $1 AND uid", &[mailbox.0.into()], &uids, "") {
+            for (sql, args) in in_list(&db, "DELETE FROM message WHERE mailbox = $1 AND uid", &[mailbox.0.into()], &uids, "") {
                 tx.run(sql, args).await?;
             }
         }

@@ -359,7 +359,7 @@ impl Committer {
             restored.push((mailbox, added.uid));
             gone.push(Value::Int(row.int(0)?));
         }
-        for (sql, args) in in_list("DELETE FROM trash WHERE id", &[], &gone, "") {
+        for (sql, args) in in_list(&batch.db, "DELETE FROM trash WHERE id", &[], &gone, "") {
             batch.tx().await?.run(sql, args).await?;
         }
         Ok(restored)
@@ -374,7 +374,7 @@ impl Committer {
             batch.refer(BodyId(row.int(1)?), -1);
             gone.push(Value::Int(row.int(0)?));
         }
-        for (sql, args) in in_list("DELETE FROM trash WHERE id", &[], &gone, "") {
+        for (sql, args) in in_list(&batch.db, "DELETE FROM trash WHERE id", &[], &gone, "") {
             batch.tx().await?.run(sql, args).await?;
         }
         Ok(gone.len() as u64)
@@ -384,7 +384,7 @@ impl Committer {
     pub(super) async fn collect(&mut self, batch: &mut Batch) -> Result<u64, Error> {
         let rows = crate::db::fetch(&batch.db, "SELECT id FROM body WHERE refs = 0 LIMIT 5000", vec![]).await?;
         let ids = rows.iter().map(|r| r.int(0).map(Value::Int)).collect::<Result<Vec<_>, _>>()?;
-        for (sql, args) in in_list("DELETE FROM body WHERE refs = 0 AND id", &[], &ids, "") {
+        for (sql, args) in in_list(&batch.db, "DELETE FROM body WHERE refs = 0 AND id", &[], &ids, "") {
             batch.tx().await?.run(sql, args).await?;
         }
         // A body that comes again gets a new row.

@@ -241,7 +241,7 @@ impl Committer {
             Ok(()) => self.publish(&mut batch),
             Err(error) => {
                 tracing::warn!(%error, operations = batch.answers.len(), "a change of the store was not committed");
-                batch.abandon();
+                batch.abandon().await;
                 self.state.forget();
             }
         }
