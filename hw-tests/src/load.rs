@@ -1,5 +1,6 @@
 //! The kinds of load.
 
+mod bare;
 mod client;
 mod imap;
 mod message;
@@ -28,8 +29,12 @@ enum Kind {
     Read(imap::Read),
     /// Idle, selected connections; stays until standard input ends
     Idle(imap::Idle),
+    /// Counts the messages of accounts, as a client sees them
+    Status(imap::Status),
     /// Reads a whole maildrop by POP3
     Drain(pop3::Drain),
+    /// The same bytes into a file with a number of fdatasync, and nothing else
+    Bare(bare::Bare),
 }
 
 /// Where to and how.
@@ -53,7 +58,9 @@ pub async fn run(load: Load) -> Result<Value, String> {
         Kind::Append(append) => append.run().await,
         Kind::Read(read) => read.run().await,
         Kind::Idle(idle) => idle.run().await,
+        Kind::Status(status) => status.run().await,
         Kind::Drain(drain) => drain.run().await,
+        Kind::Bare(bare) => bare.run().await,
     }
 }
 
