@@ -59,7 +59,7 @@ impl Options {
         Self {
             dir: dir.to_owned(),
             index: None,
-            files: Arc::new(RealFiles::default()),
+            files: Arc::new(RealFiles),
             pack_bytes: PackOptions::default().max_bytes,
             undelete_s: 14 * 86_400,
             readers: 4,

@@ -1,1 +1,61 @@
-fn main() {}
+//! The one binary of Twinpost. It parses the command line and starts a part; it alone knows every room.
+//!
+//! Exit codes, for all commands: 0 done; 1 refused or failed, nothing was changed unless the text says so; 2 the
+//! command line is wrong; 3 the node is not running or does not answer; 4 faults were found (`config check`,
+//! `store verify`, faulty lines of an import).
+
+mod adapter;
+mod cli;
+mod control;
+mod ctl;
+mod indexer;
+mod janitor;
+mod logs;
+mod mail;
+mod node;
+mod settings;
+mod up;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Done.
+pub(crate) const EXIT_DONE: u8 = 0;
+/// Refused or failed.
+pub(crate) const EXIT_FAILED: u8 = 1;
+/// The node is not running or does not answer.
+pub(crate) const EXIT_UNREACHABLE: u8 = 3;
+/// Faults were found.
+pub(crate) const EXIT_FAULTS: u8 = 4;
+
+fn main() -> ExitCode {
+    // One TLS provider for the whole process, chosen here and nowhere else.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        complain("another TLS provider was installed before main");
+        return ExitCode::from(EXIT_FAILED);
+    }
+    let command = cli::Cli::parse().command;
+    let code = match command {
+        cli::Command::Up(arguments) => run(up::run(arguments)),
+        cli::Command::Mail(arguments) => run(mail::run(arguments)),
+        cli::Command::Ctl(arguments) => run(ctl::run(arguments)),
+    };
+    ExitCode::from(code)
+}
+
+/// Runs one part to its end on a runtime of its own.
+fn run(part: impl Future<Output = u8>) -> u8 {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(part),
+        Err(error) => {
+            complain(&format!("cannot start the runtime: {error}"));
+            EXIT_FAILED
+        }
+    }
+}
+
+/// A sentence for the person at the terminal, when no log is open.
+#[allow(clippy::print_stderr, reason = "the command line is where this program speaks to people")]
+pub(crate) fn complain(text: &str) {
+    eprintln!("twinpost: {text}");
+}

@@ -137,6 +137,14 @@ fn size_of(text: &str) -> Result<BytesSize, String> {
     number.checked_mul(1 << shift).map(BytesSize).ok_or_else(wrong)
 }
 
+/// The same text as in the document: `50 MiB`.
+impl std::str::FromStr for BytesSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        size_of(text)
+    }
+}
+
 impl Value for BytesSize {
     fn read(item: &Item) -> Result<Self, String> {
         size_of(&text_of(item, "a size like \"50 MiB\"")?)

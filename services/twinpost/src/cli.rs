@@ -1,0 +1,408 @@
+//! The command line. Control commands are sent to the node as they are parsed, so one definition serves both ends.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Twinpost: mail that stays, on two nodes.
+#[derive(Debug, Parser)]
+#[command(name = "twinpost", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a node here, in the foreground, without root; Ctrl-C stops it
+    Up(Up),
+    /// The mail process of a node (started by `up` or by systemd)
+    Mail(Mail),
+    /// Look at a node and change it
+    Ctl(Ctl),
+}
+
+/// What `up` makes when the folder is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Demo {
+    /// A domain school.example with an operator, a domain admin and some users
+    School,
+    /// Nothing
+    None,
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Folder that holds everything of the node; made when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// What to make when the folder is new
+    #[arg(long, value_enum, default_value = "school")]
+    pub demo: Demo,
+    /// Address to listen on, when the folder is new
+    #[arg(long, default_value = "127.0.0.1")]
+    pub address: IpAddr,
+}
+
+#[derive(Debug, Args)]
+pub struct Mail {
+    /// Folder of the node
+    #[arg(long, value_name = "DIR")]
+    pub node: PathBuf,
+    /// Stop when the process that started this one ends
+    #[arg(long, hide = true)]
+    pub with_parent: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Ctl {
+    /// Folder given to `twinpost up` (or the folder of one node)
+    #[arg(long, env = "TWINPOST_DIR", default_value = "twinpost-data", value_name = "DIR", global = true)]
+    pub dir: PathBuf,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub order: Order,
+}
+
+/// One order to a node.
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum Order {
+    /// One look at the node: what runs, since when, how much it holds
+    Status,
+    /// Domains and their aliases
+    #[command(subcommand)]
+    Domain(DomainOrder),
+    /// People: accounts, passwords, roles, services
+    #[command(subcommand)]
+    Account(AccountOrder),
+    /// Addresses that lead to other addresses
+    #[command(subcommand)]
+    Alias(AliasOrder),
+    /// Groups of people under one address
+    #[command(subcommand)]
+    Group(GroupOrder),
+    /// How much domains and accounts may hold, and hold
+    #[command(subcommand)]
+    Quota(QuotaOrder),
+    /// Accounts in bulk from a CSV file; prints what became of each line
+    Import {
+        /// CSV with a header line; see docs/directory.md for its columns
+        file: PathBuf,
+        /// Say what would happen, change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Take the good lines and leave the faulty ones out (without it one faulty line refuses the file)
+        #[arg(long)]
+        skip_faulty: bool,
+        /// Add domains that are not here yet
+        #[arg(long)]
+        create_domains: bool,
+        /// Add groups that are not here yet
+        #[arg(long)]
+        create_groups: bool,
+    },
+    /// All accounts as CSV on standard output (with password hashes)
+    Export {
+        /// Only this domain
+        #[arg(long)]
+        domain: Option<String>,
+    },
+    /// Mail on its way out
+    #[command(subcommand)]
+    Queue(QueueOrder),
+    /// Mail that is kept
+    #[command(subcommand)]
+    Store(StoreOrder),
+    /// The appliance document
+    #[command(subcommand)]
+    Config(ConfigOrder),
+    /// Who changed what, newest first
+    Audit {
+        /// How many lines
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum DomainOrder {
+    /// All domains
+    List,
+    /// One domain
+    Show { name: String },
+    /// A new domain
+    Add {
+        name: String,
+        #[command(flatten)]
+        set: DomainSet,
+    },
+    /// Change a domain
+    Set {
+        name: String,
+        #[command(flatten)]
+        set: DomainSet,
+    },
+    /// Take no mail for it and let nobody sign in
+    Suspend { name: String },
+    /// End a suspension
+    Resume { name: String },
+    /// Remove a domain without accounts
+    Remove { name: String },
+    /// Give it another name; the old one stays as its alias
+    Rename { name: String, to: String },
+    /// Another name for the same domain
+    AddAlias { name: String, alias: String },
+    /// Remove another name
+    RemoveAlias { alias: String },
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, Args)]
+pub struct DomainSet {
+    /// Bytes that all its accounts may hold together, as `20 GiB`; `none` for no limit
+    #[arg(long)]
+    pub quota: Option<String>,
+    /// Messages that all its accounts may hold together; `none` for no limit
+    #[arg(long)]
+    pub quota_messages: Option<String>,
+    /// Bytes that an account holds unless it says otherwise; `none` for no limit
+    #[arg(long)]
+    pub account_quota: Option<String>,
+    /// Largest message for its people; `none` for the node's limit
+    #[arg(long)]
+    pub max_message: Option<String>,
+    /// Most accounts; `none` for no limit
+    #[arg(long)]
+    pub max_accounts: Option<String>,
+    /// Address that takes mail for unknown names; `none` to refuse such mail
+    #[arg(long)]
+    pub catch_all: Option<String>,
+    /// Plus-addressing: name+anything reaches name
+    #[arg(long)]
+    pub plus: Option<bool>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum AccountOrder {
+    /// Accounts, of one domain or of all
+    List {
+        /// Only this domain
+        #[arg(long)]
+        domain: Option<String>,
+    },
+    /// One account
+    Show { address: String },
+    /// A new account; without a password one is made and printed once
+    Add {
+        address: String,
+        #[command(flatten)]
+        set: Box<AccountSet>,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+        /// Filled in from standard input, never from the command line, which others can see
+        #[arg(skip)]
+        password: Option<String>,
+    },
+    /// Change an account
+    Set {
+        address: String,
+        #[command(flatten)]
+        set: Box<AccountSet>,
+    },
+    /// Refuse sign-in and mail until it is resumed
+    Suspend { address: String },
+    /// End a suspension
+    Resume { address: String },
+    /// Delete: can be restored until the grace time is over
+    Delete { address: String },
+    /// Bring a deleted account back
+    Restore { address: String },
+    /// Another address; mail to the old one still arrives unless --no-alias
+    Rename {
+        address: String,
+        to: String,
+        /// Do not keep the old address as an alias
+        #[arg(long)]
+        no_alias: bool,
+    },
+    /// A new password; without --password-stdin one is made and printed once
+    Password {
+        address: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+        /// Filled in from standard input
+        #[arg(skip)]
+        password: Option<String>,
+    },
+    /// A password for one program, printed once
+    AddAppPassword {
+        address: String,
+        name: String,
+        /// Only for these services: submission, imap, pop3
+        #[arg(long, value_delimiter = ',')]
+        services: Vec<String>,
+    },
+    /// Passwords of programs
+    AppPasswords { address: String },
+    /// Revoke the password of a program
+    RemoveAppPassword { address: String, name: String },
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, Args)]
+pub struct AccountSet {
+    /// Name shown to people
+    #[arg(long)]
+    pub name: Option<String>,
+    /// operator, admin (of the domain) or user
+    #[arg(long)]
+    pub role: Option<String>,
+    /// Bytes it may hold, as `5 GiB`; `none` for no limit, `default` for the domain's
+    #[arg(long)]
+    pub quota: Option<String>,
+    /// Messages it may hold; `none` for no limit
+    #[arg(long)]
+    pub quota_messages: Option<String>,
+    /// Largest message; `none` for the domain's limit
+    #[arg(long)]
+    pub max_message: Option<String>,
+    /// Services it may use: submission, imap, pop3, sms, web
+    #[arg(long, value_delimiter = ',')]
+    pub services: Option<Vec<String>>,
+    /// Language of messages to this person: en or zh-CN
+    #[arg(long)]
+    pub language: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum AliasOrder {
+    /// Aliases, of one domain or of all
+    List {
+        /// Only this domain
+        #[arg(long)]
+        domain: Option<String>,
+    },
+    /// Mail to ADDRESS goes to all TARGETS
+    Add {
+        address: String,
+        #[arg(required = true)]
+        targets: Vec<String>,
+    },
+    /// Remove an alias
+    Remove { address: String },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum GroupOrder {
+    /// Groups, of one domain or of all
+    List {
+        /// Only this domain
+        #[arg(long)]
+        domain: Option<String>,
+    },
+    /// One group and its members
+    Show { address: String },
+    /// A new group
+    Add {
+        address: String,
+        /// Name shown to people
+        #[arg(long)]
+        name: Option<String>,
+        /// Who may send to it: anyone, domain, members or listed
+        #[arg(long)]
+        senders: Option<String>,
+        members: Vec<String>,
+    },
+    /// Remove a group
+    Remove { address: String },
+    /// Add members
+    AddMember {
+        address: String,
+        #[arg(required = true)]
+        members: Vec<String>,
+    },
+    /// Remove members
+    RemoveMember {
+        address: String,
+        #[arg(required = true)]
+        members: Vec<String>,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum QuotaOrder {
+    /// Limits and use of an account (address) or a domain (name)
+    Show { name: String },
+    /// Set the limits of an account (address) or a domain (name)
+    Set {
+        name: String,
+        /// Bytes, as `5 GiB`; `none` for no limit
+        #[arg(long)]
+        bytes: Option<String>,
+        /// Messages; `none` for no limit
+        #[arg(long)]
+        messages: Option<String>,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum QueueOrder {
+    /// What waits, oldest first
+    List {
+        /// Only messages with this text in sender or recipients
+        #[arg(long)]
+        match_text: Option<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// One message: recipients, tries, last answers
+    Show { id: i64 },
+    /// Try again now: one message, or all
+    Retry { id: Option<i64> },
+    /// Keep a message from being sent
+    Hold { id: i64 },
+    /// End a hold
+    Release { id: i64 },
+    /// Take a message out of the queue
+    Drop {
+        id: i64,
+        /// Tell the sender with a delivery status notice
+        #[arg(long)]
+        notify: bool,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum StoreOrder {
+    /// Check every record against its checksum and every row against its record
+    Verify,
+    /// Make the index again from the packs (the node must be stopped)
+    Rebuild,
+    /// Give back the room of deleted mail
+    Compact,
+    /// Deleted mail of an account that can be brought back
+    Deleted { address: String },
+    /// Bring deleted mail back
+    Undelete {
+        address: String,
+        /// Identifiers from `deleted`; without any: all
+        ids: Vec<i64>,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum ConfigOrder {
+    /// Read the document and print every fault
+    Check {
+        /// Another file than the node's own
+        file: Option<PathBuf>,
+    },
+    /// Let the running node take the document; with a fault it keeps the old one
+    Reload,
+    /// Print the reference of all keys
+    Reference,
+}

@@ -1,0 +1,79 @@
+//! The node's end of the control socket.
+
+use super::{ATTACHMENT_MAX, Answer, Failure, LINE_MAX, Office, Request};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+/// Answers orders until the token is cancelled.
+///
+/// # Errors
+/// The socket cannot be made.
+pub async fn serve(socket: &Path, office: Arc<Office>, stop: CancellationToken) -> std::io::Result<()> {
+    // A socket left by a process that was killed is in the way of bind; the store's lock says that no other node runs here.
+    match std::fs::remove_file(socket) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    loop {
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a control connection could not be taken");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let office = office.clone();
+        tokio::spawn(async move {
+            if let Err(error) = answer(stream, &office).await {
+                tracing::debug!(%error, "a control connection ended early");
+            }
+        });
+    }
+    let _ = std::fs::remove_file(socket);
+    Ok(())
+}
+
+async fn answer(stream: UnixStream, office: &Office) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await?;
+    let request: Request = match serde_json::from_slice(&line) {
+        Ok(request) => request,
+        Err(error) => {
+            return send(&mut writer, &Answer::Failed(Failure::because(format!("this is not an order: {error}")))).await;
+        }
+    };
+    if request.attachment_bytes > ATTACHMENT_MAX {
+        let failure = Failure::because(format!("the file is larger than {} MiB", ATTACHMENT_MAX >> 20));
+        return send(&mut writer, &Answer::Failed(failure)).await;
+    }
+    let mut attachment = Vec::new();
+    reader.take(request.attachment_bytes).read_to_end(&mut attachment).await?;
+    let (progress, mut steps) = tokio::sync::mpsc::unbounded_channel();
+    let mut work = Box::pin(office.execute(request.order, &attachment, &request.actor, progress));
+    let result = loop {
+        tokio::select! {
+            Some(step) = steps.recv() => send(&mut writer, &Answer::Progress(step)).await?,
+            result = &mut work => break result,
+        }
+    };
+    send(&mut writer, &result.map_or_else(Answer::Failed, Answer::Done)).await
+}
+
+async fn send(writer: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}

@@ -1,0 +1,304 @@
+//! `twinpost mail`: SMTP, queue, IMAP and POP3 of the active node, in one process.
+//!
+//! Contract: opens the data under its lock (a second process is refused with the pid of the first), then listens; stops in
+//! the reverse order on SIGTERM or SIGINT: no new connections, sessions say goodbye, the last batch is committed. SIGHUP reads
+//! the appliance document again.
+//!
+//! Failure classes: anything that keeps the node from starting is one sentence on standard error and exit 1. After that
+//! nothing ends the process but a signal.
+
+use crate::adapter::{ImapBackend, Pop3Backend, SignIn, SmtpBackend, StoreSpool};
+use crate::cli::Mail;
+use crate::control::{self, Office};
+use crate::node::Folder;
+use crate::{EXIT_DONE, EXIT_FAILED, complain, indexer, janitor, logs, settings};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use twinpost_config::Document;
+use twinpost_directory::Directory;
+use twinpost_imap::Server as ImapServer;
+use twinpost_limits::{Limiter, Protocol};
+use twinpost_pop3::Server as Pop3Server;
+use twinpost_queue::Queue;
+use twinpost_queue::dns::Resolver;
+use twinpost_search::Index;
+use twinpost_smtp::{AcceptAll, BUSY, Role, Server as SmtpServer};
+use twinpost_store::Store;
+use twinpost_wire::{CertFiles, SelfSignedSettings, ServeSettings, ServerTls, listen, self_signed, serve};
+
+type Smtp = SmtpServer<SmtpBackend, AcceptAll, Limiter>;
+
+/// How long sessions have to end by themselves.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Runs the mail process until a signal ends it.
+pub async fn run(arguments: Mail) -> u8 {
+    if arguments.with_parent
+        && let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
+    {
+        complain(&format!("cannot tie this process to its parent: {error}"));
+    }
+    match Box::pin(mail(Folder::new(arguments.node))).await {
+        Ok(()) => EXIT_DONE,
+        Err(message) => {
+            complain(&message);
+            EXIT_FAILED
+        }
+    }
+}
+
+/// The listeners of SMTP by role, to be given new rules.
+struct Live {
+    folder: Folder,
+    document: Mutex<Document>,
+    smtp: Vec<(Role, Arc<Smtp>)>,
+    tls: ServerTls,
+    queue: Arc<Queue<StoreSpool, Resolver>>,
+    limiter: Limiter,
+    store: Store,
+    search: Option<Arc<Index>>,
+}
+
+async fn mail(folder: Folder) -> Result<(), String> {
+    folder.make().map_err(|e| format!("cannot make {}: {e}", folder.path().display()))?;
+    let document = twinpost_config::load(&folder.document()).map_err(|e| e.to_string())?;
+    logs::open(&document.log)?;
+    let store = Store::open(settings::store(&document, &folder)).await.map_err(|e| e.to_string())?;
+    let directory = Directory::open(&settings::directory_location(&document, &folder), settings::directory(&document))
+        .await
+        .map_err(|e| e.to_string())?;
+    let search = match document.store.search.then(|| Index::open(&folder.search())) {
+        None => None,
+        Some(Ok(index)) => Some(Arc::new(index)),
+        Some(Err(error)) => {
+            tracing::error!(%error, "the search index cannot be opened; searches scan the mailboxes");
+            None
+        }
+    };
+    let tls = certificates(&document, &folder)?;
+    let limiter = Limiter::new(settings::limits(&document));
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let expire = document.queue.expire.0;
+    let spool = StoreSpool::new(store.clone(), directory.clone(), expire);
+    let resolver = Resolver::new(&document.queue.dns).map_err(|e| e.to_string())?;
+    let queue = Queue::new(spool, resolver, settings::queue(&document)?)?;
+
+    let smtp_backend = Arc::new(SmtpBackend {
+        directory: directory.clone(),
+        sign_in: SignIn(directory.clone()),
+        store: store.clone(),
+        host_name: document.node.host_name.clone(),
+        expire,
+        over_quota_later: settings::over_quota_later(&document),
+    });
+    let imap_backend = ImapBackend::new(directory.clone(), store.clone(), search.clone(), document.imap.max_append.0);
+    let imap = ImapServer::new(
+        Arc::new(imap_backend),
+        Arc::new(SignIn(directory.clone())),
+        settings::imap(&document),
+        limiter.clone(),
+        Some(tls.clone()),
+    );
+    let pop3 = Pop3Server::new(
+        Arc::new(Pop3Backend::new(directory.clone(), store.clone())),
+        limiter.clone(),
+        settings::pop3(&document),
+        Some(tls.clone()),
+    );
+
+    // Every address is bound before any is served: a node that cannot have them all does not half start.
+    let net = &document.network;
+    let mut doors = Vec::new();
+    for (list, role, implicit) in [
+        (&net.smtp, Role::Mx, false),
+        (&net.submission, Role::Submission, false),
+        (&net.submissions, Role::Submission, true),
+        (&net.lmtp, Role::Lmtp, false),
+    ] {
+        let server = Arc::new(SmtpServer::new(
+            settings::smtp(&document, role),
+            Some(tls.clone()),
+            smtp_backend.clone(),
+            Arc::new(AcceptAll),
+            Arc::new(limiter.clone()),
+        ));
+        doors.push((role, server, bound(list)?, implicit));
+    }
+    let imap_doors = [(bound(&net.imap)?, false), (bound(&net.imaps)?, true)];
+    let pop3_doors = [(bound(&net.pop3)?, false), (bound(&net.pop3s)?, true)];
+
+    let listener =
+        |implicit: bool| ServeSettings { tls: implicit.then(|| tls.clone()), grace: GRACE, ..ServeSettings::default() };
+    let mut smtp = Vec::new();
+    for (role, server, endpoints, implicit) in doors {
+        smtp.push((role, server.clone()));
+        for endpoint in endpoints {
+            tasks.spawn(serve_smtp(endpoint, listener(implicit), role, server.clone(), limiter.clone(), stop.clone()));
+        }
+    }
+    for (endpoints, implicit) in imap_doors {
+        for endpoint in endpoints {
+            tasks.spawn(imap.clone().serve(endpoint, listener(implicit), stop.clone()));
+        }
+    }
+    for (endpoints, implicit) in pop3_doors {
+        for endpoint in endpoints {
+            tasks.spawn(pop3.clone().serve(endpoint, listener(implicit), stop.clone()));
+        }
+    }
+    tasks.spawn(queue.clone().run(stop.clone()));
+    if let Some(index) = &search {
+        tasks.spawn(indexer::run(store.clone(), index.clone(), stop.clone()));
+    }
+    tasks.spawn(janitor::run(store.clone(), directory.clone(), limiter.clone(), document.store.undelete.0, stop.clone()));
+
+    let live = Arc::new(Live {
+        folder: folder.clone(),
+        document: Mutex::new(document.clone()),
+        smtp,
+        tls,
+        queue,
+        limiter,
+        store: store.clone(),
+        search,
+    });
+    let office = Arc::new(Office::new(folder.clone(), document.clone(), directory.clone(), store.clone(), live.clone()));
+    let (socket, orders_stop) = (folder.socket(), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = control::serve(&socket, office, orders_stop).await {
+            tracing::error!(%error, socket = %socket.display(), "orders cannot be taken");
+        }
+    });
+    tracing::info!(node = document.node.name, host = document.node.host_name, pid = std::process::id(), "mail is served");
+
+    signals(&live).await?;
+    tracing::info!("mail is stopping");
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE * 2, tasks.wait()).await.is_err() {
+        tracing::warn!("some work did not end in time and is cut off; nothing acknowledged is lost by that");
+    }
+    store.close().await;
+    directory.close().await;
+    Ok(())
+}
+
+/// Waits for the signal that ends the process; a hang-up reads the document again.
+async fn signals(live: &Live) -> Result<(), String> {
+    let open = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
+    let (mut terminate, mut interrupt, mut hangup) =
+        (open(SignalKind::terminate())?, open(SignalKind::interrupt())?, open(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match control::Running::reload(live) {
+                Ok(notes) => tracing::info!(?notes, "the document was read again"),
+                Err(faults) => tracing::error!("the document has faults and the old one stays:\n{faults}"),
+            },
+        }
+    }
+}
+
+fn bound(addresses: &[SocketAddr]) -> Result<Vec<twinpost_wire::Endpoint>, String> {
+    addresses.iter().map(|address| listen(*address).map_err(|e| e.to_string())).collect()
+}
+
+async fn serve_smtp(
+    endpoint: twinpost_wire::Endpoint,
+    listener: ServeSettings,
+    role: Role,
+    server: Arc<Smtp>,
+    limiter: Limiter,
+    stop: CancellationToken,
+) {
+    let protocol = if role == Role::Submission { Protocol::Submission } else { Protocol::Smtp };
+    let admit = move |peer: SocketAddr| {
+        // LMTP is spoken by a server of the site itself, which needs no limit.
+        if role == Role::Lmtp {
+            return Ok(None);
+        }
+        limiter.connect(protocol, peer.ip()).map(Some).map_err(|_| Some(Bytes::from_static(BUSY)))
+    };
+    serve(endpoint, listener, stop, admit, move |connection| {
+        let server = server.clone();
+        async move { server.connection(connection).await }
+    })
+    .await;
+}
+
+/// The certificate of the document, or one of our own making.
+fn certificates(document: &Document, folder: &Folder) -> Result<ServerTls, String> {
+    ServerTls::load(vec![certificate_files(document, folder)?]).map_err(|e| e.to_string())
+}
+
+fn certificate_files(document: &Document, folder: &Folder) -> Result<CertFiles, String> {
+    if let (Some(chain), Some(key)) = (&document.tls.certificate, &document.tls.key) {
+        return Ok(CertFiles { chain: chain.clone(), key: key.clone() });
+    }
+    let net = &document.network;
+    let lists = [&net.smtp, &net.submission, &net.submissions, &net.imap, &net.imaps, &net.pop3, &net.pop3s];
+    let mut ips: Vec<_> = lists.iter().flat_map(|l| l.iter().map(SocketAddr::ip)).filter(|ip| !ip.is_unspecified()).collect();
+    ips.sort_unstable();
+    ips.dedup();
+    let names = vec![document.node.host_name.clone(), "localhost".to_owned()];
+    let wish = SelfSignedSettings { names, ips, ..SelfSignedSettings::default() };
+    self_signed(&folder.tls(), &wish, time::OffsetDateTime::now_utc()).map(|made| made.server).map_err(|e| e.to_string())
+}
+
+impl control::Running for Live {
+    fn wake_queue(&self) {
+        self.queue.wake();
+    }
+
+    fn reload(&self) -> Result<Vec<String>, String> {
+        let new = twinpost_config::load(&self.folder.document()).map_err(|e| e.to_string())?;
+        let files = certificate_files(&new, &self.folder)?;
+        self.tls.replace(vec![files]).map_err(|e| e.to_string())?;
+        for (role, server) in &self.smtp {
+            server.set_settings(settings::smtp(&new, *role));
+        }
+        let mut old = self.document.lock();
+        let mut notes = vec!["taken: [smtp] and certificates, for connections from now on".to_owned()];
+        let parts = [
+            ("node", old.node == new.node),
+            ("network", old.network == new.network),
+            ("queue", old.queue == new.queue),
+            ("imap", old.imap == new.imap),
+            ("pop3", old.pop3 == new.pop3),
+            ("limits", old.limits == new.limits),
+            ("store", old.store == new.store),
+            ("directory", old.directory == new.directory),
+            ("log", old.log == new.log),
+        ];
+        notes.extend(
+            parts.iter().filter(|(_, same)| !same).map(|(part, _)| format!("[{part}] changed: it holds from the next start")),
+        );
+        *old = new;
+        Ok(notes)
+    }
+
+    fn figures(&self) -> Vec<(&'static str, Value)> {
+        let open = |p| json!(self.limiter.connections(p));
+        let mut figures = vec![
+            ("smtp_connections", open(Protocol::Smtp)),
+            ("submission_connections", open(Protocol::Submission)),
+            ("imap_connections", open(Protocol::Imap)),
+            ("pop3_connections", open(Protocol::Pop3)),
+            ("log_position", json!(self.store.head().borrow().0)),
+        ];
+        if let Some(search) = &self.search {
+            figures.push(("search_position", json!(search.position().0)));
+        }
+        figures
+    }
+}

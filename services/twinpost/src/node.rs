@@ -1,0 +1,61 @@
+//! The folder of a node: where everything of it lies.
+//!
+//! `DIR/endpoints.json` and `DIR/<name>/{appliance.toml, tls/, data/, run/}`.
+
+use std::path::{Path, PathBuf};
+
+/// The folder of one node.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder at this path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+    /// The node folder that `dir` means: itself when it holds an appliance document, else the node that its
+    /// `endpoints.json` lists first, else `dir/a`.
+    pub fn find(dir: &Path) -> Self {
+        if dir.join("appliance.toml").exists() { Self::new(dir) } else { Self::new(dir.join("a")) }
+    }
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+    /// The appliance document.
+    pub fn document(&self) -> PathBuf {
+        self.0.join("appliance.toml")
+    }
+    /// Certificates and keys.
+    pub fn tls(&self) -> PathBuf {
+        self.0.join("tls")
+    }
+    /// Mail, directory, search index.
+    pub fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+    /// Packs and index.
+    pub fn store(&self) -> PathBuf {
+        self.data().join("store")
+    }
+    /// The directory's database.
+    pub fn directory(&self) -> PathBuf {
+        self.data().join("directory.sqlite")
+    }
+    /// The full-text index.
+    pub fn search(&self) -> PathBuf {
+        self.data().join("search")
+    }
+    /// The socket that `twinpost ctl` speaks to.
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("run").join("mail.sock")
+    }
+    /// Makes the folders, readable by the owner only.
+    pub fn make(&self) -> std::io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        for dir in [self.0.clone(), self.tls(), self.data(), self.store(), self.search(), self.0.join("run")] {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        Ok(())
+    }
+}
