@@ -97,7 +97,8 @@ pub(crate) struct Lock(#[allow(dead_code, reason = "held for its drop")] Flock<F
 impl Lock {
     fn take(dir: &Path) -> Result<Self, Error> {
         let fault = |e: std::io::Error| Error::Open { dir: dir.to_owned(), source: Arc::new(e) };
-        std::fs::create_dir_all(dir).map_err(fault)?;
+        // Durably: mail can be acknowledged a moment after the first start.
+        RealFiles.create_dir(dir).map_err(fault)?;
         let file = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("lock")).map_err(fault)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {

@@ -20,7 +20,7 @@ pub struct Home {
 impl Home {
     pub fn new(place: Place) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        Self { dir, place, files: Arc::new(RealFiles::default()), undelete_s: 86_400, pack_bytes: 256 << 20 }
+        Self { dir, place, files: Arc::new(RealFiles), undelete_s: 86_400, pack_bytes: 256 << 20 }
     }
     pub fn options(&self) -> Options {
         Options {
