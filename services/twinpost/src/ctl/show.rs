@@ -79,7 +79,7 @@ fn columns(order: &Order) -> &'static [&'static str] {
 
 fn blank() -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table
 }
 
@@ -96,7 +96,7 @@ fn table(rows: &[Value], columns: &[&str]) -> Table {
         }
         return table;
     }
-    table.set_header(names.iter().map(|n| n.trim_end_matches("_bytes").trim_end_matches("_s").replace('_', " ")));
+    table.set_header(names.iter().map(|n| n.trim_end_matches("_bytes").trim_end_matches("_s").replace('_', " ").to_uppercase()));
     for row in rows {
         table.add_row(names.iter().map(|n| cell(n, row.get(n).unwrap_or(&Value::Null))));
     }
@@ -115,7 +115,9 @@ fn cell(key: &str, value: &Value) -> String {
             Some(n) if key.ends_with("_s") => span(n),
             _ => number.to_string(),
         },
-        Value::Array(list) => list.iter().map(|v| cell("", v)).collect::<Vec<_>>().join("\n"),
+        Value::Array(list) => {
+            list.iter().map(|v| cell("", v)).collect::<Vec<_>>().join(if list.iter().any(Value::is_object) { "\n" } else { ", " })
+        }
         Value::Object(map) => {
             map.iter().map(|(k, v)| format!("{}: {}", k.replace('_', " "), cell(k, v))).collect::<Vec<_>>().join("\n")
         }

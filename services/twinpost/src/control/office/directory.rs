@@ -136,14 +136,14 @@ fn domain_row(domain: &twinpost_directory::Domain) -> Value {
         "name": domain.name, "aliases": domain.aliases, "state": domain.state.to_string(), "suspended": domain.state == twinpost_directory::State::Suspended,
         "accounts": domain.accounts, "max_accounts": s.max_accounts, "quota_bytes": s.quota_bytes, "quota_messages": s.quota_messages,
         "account_quota_bytes": s.account_quota_bytes, "max_message_bytes": s.max_message_bytes, "catch_all": s.catch_all, "plus_separator": s.plus_separator,
-        "services": s.services, "language": s.language,
+        "services": s.services.to_string(), "language": s.language,
     })
 }
 
 fn account_row(account: &twinpost_directory::Account) -> Value {
     json!({
         "address": account.address, "display_name": account.display_name, "role": account.role, "state": account.state.to_string(),
-        "services": account.services, "language": account.language, "quota_bytes": account.limits.account_bytes,
+        "services": account.services.to_string(), "language": account.language, "quota_bytes": account.limits.account_bytes,
         "quota_messages": account.limits.account_messages, "max_message_bytes": account.limits.max_message_bytes, "id": account.id,
     })
 }
