@@ -34,7 +34,8 @@ lint: need-cargo ## Format and lints only
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 docs: need-cargo ## Write the pages in docs/ that are made from the code
-	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-config -p twinpost-hw-tests --lib --test rfc
+	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-config --lib
+	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-hw-tests --test rfc
 
 bench: need-cargo ## Figures beside Postfix + Dovecot in the same run; writes bench-results/
 	@hw-tests/need bench
