@@ -3,4 +3,5 @@
 mod bench;
 mod dialogues;
 mod exact;
+mod idle_size;
 mod memory;
