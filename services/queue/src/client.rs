@@ -1,14 +1,25 @@
 //! The dialogue with another server: RFC 5321 as a client, over a [`Stream`].
 //!
-//! Contract: one call of [`Connection::send`] is one transaction; it says for each recipient what the other side said last.
-//! A recipient counts as delivered only when the end of data was answered 2yz. A connection that broke in the middle leaves
-//! its recipients deferred, except that nothing is known when it breaks after the end of data: then too they are tried
-//! again (the one duplicate that SMTP cannot exclude, RFC 1047).
+//! Contract: one call of [`Connection::send`] is one transaction; it says for each recipient what the other side decided,
+//! and nothing for those that it left undecided. A recipient counts as delivered only when the end of data was answered
+//! 2yz. What a server said before it broke off stays said: a 5yz is not asked for again. When the connection breaks after
+//! the end of data nothing is known, and the recipients are tried again (the one duplicate that SMTP cannot exclude,
+//! RFC 1047).
+
+mod lines;
+pub mod reply;
+
+pub(crate) use lines::utf8_xtext;
 
 use crate::Settings;
-use crate::spool::{Entry, Recipient, Reply, Ret};
+use crate::sevenbit::Message;
+use crate::spool::{Entry, Recipient, Reply};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use reply::{Offers, ReplyLine, joined, too_many_recipients};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use twinpost_sasl::{Bindings, Password, client as sasl};
 use twinpost_wire::{ClientTls, LineEnds, Stream};
 
@@ -22,10 +33,14 @@ const REPLY_LINES_MAX: usize = 200;
 pub enum Trouble {
     /// It could not be made or broke; with what was being done.
     Broken(String),
-    /// The other side refused the session.
+    /// The other side refused the session, or ends it (421).
     Refused(Reply),
     /// TLS was tried and failed; without TLS it may go.
     Tls(String),
+    /// It is ourselves.
+    Loop(String),
+    /// We are stopping.
+    Stopping,
 }
 
 impl Trouble {
@@ -36,54 +51,27 @@ impl Trouble {
             Self::Broken(text) => Reply { code: 0, text: format!("4.4.2 {text}") },
             Self::Refused(reply) => reply.clone(),
             Self::Tls(text) => Reply { code: 0, text: format!("4.7.5 {text}") },
+            Self::Loop(text) => Reply { code: 0, text: format!("5.4.6 {text}") },
+            Self::Stopping => Reply { code: 0, text: "4.3.2 this server is stopping".to_owned() },
         }
     }
-    /// The other side said no for good.
+    /// It will be so at the next try too.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused(reply) if reply.code >= 500)
+        matches!(self, Self::Refused(reply) if reply.code >= 500) || matches!(self, Self::Loop(_))
     }
 }
 
-/// What EHLO offered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offers {
-    /// RFC 2920
-    pub pipelining: bool,
-    /// RFC 6152
-    pub eight_bit: bool,
-    /// RFC 6531
-    pub smtputf8: bool,
-    /// RFC 3461
-    pub dsn: bool,
-    /// RFC 3207
-    pub starttls: bool,
-    /// RFC 1870: largest message, 0 for no stated limit.
-    pub size_bytes: Option<u64>,
-    /// RFC 4954
-    pub auth: Vec<String>,
-}
-
-impl Offers {
-    /// From the lines of an EHLO reply, without codes.
-    #[must_use]
-    pub fn parse(lines: &[String]) -> Self {
-        let mut offers = Self::default();
-        for line in lines.iter().skip(1) {
-            let mut words = line.split_whitespace();
-            match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
-                "PIPELINING" => offers.pipelining = true,
-                "8BITMIME" => offers.eight_bit = true,
-                "SMTPUTF8" => offers.smtputf8 = true,
-                "DSN" => offers.dsn = true,
-                "STARTTLS" => offers.starttls = true,
-                "SIZE" => offers.size_bytes = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
-                "AUTH" => offers.auth = words.map(str::to_owned).collect(),
-                _ => {}
-            }
-        }
-        offers
-    }
+/// What came of a transaction.
+#[derive(Debug)]
+pub struct Sent {
+    /// What the server decided, in the order of the recipients; none where it did not: because of `trouble`, or because it
+    /// takes no more recipients in one transaction.
+    pub replies: Vec<Option<Reply>>,
+    /// The connection must not be used again.
+    pub trouble: Option<Trouble>,
+    /// The server may have the message.
+    pub data_ended: bool,
 }
 
 /// How TLS is used on a connection.
@@ -107,8 +95,14 @@ pub struct Connection {
     offers: Offers,
     reply_timeout: Duration,
     data_timeout: Duration,
+    stop_grace: Duration,
+    recipients_max: usize,
+    /// A transaction was begun and not ended: the server may remember its sender.
+    dirty: bool,
     /// Transactions done.
     pub used: u32,
+    /// Its share of the connections that the queue may have.
+    pub permit: Option<OwnedSemaphorePermit>,
 }
 
 fn broken(doing: &str, error: &dyn std::fmt::Display) -> Trouble {
@@ -133,7 +127,11 @@ impl Connection {
             offers: Offers::default(),
             reply_timeout: settings.reply_timeout,
             data_timeout: settings.data_timeout,
+            stop_grace: settings.stop_grace,
+            recipients_max: settings.recipients.max(1),
+            dirty: false,
             used: 0,
+            permit: None,
         };
         if let TlsUse::Implicit(config) = tls {
             connection.handshake(config).await?;
@@ -143,7 +141,13 @@ impl Connection {
         if greeting.code / 100 != 2 {
             return Err(Trouble::Refused(greeting));
         }
-        connection.hello(&settings.host_name).await?;
+        let name = connection.hello(&settings.host_name).await?;
+        // RFC 5321 6.3: a server that calls itself by our name is ourselves, behind an address that we do not know as ours. A
+        // smart host was chosen by a person, and names without a dot ("localhost") prove nothing.
+        let own = settings.host_name.as_str();
+        if settings.smart_host.is_none() && own.contains('.') && name.eq_ignore_ascii_case(own) {
+            return Err(Trouble::Loop(format!("{host} ({}) answers with our own name, {own}", connection.stream.peer_addr())));
+        }
         match tls {
             TlsUse::Opportunistic(config) | TlsUse::Required(config) if connection.offers.starttls => {
                 let (reply, _) = connection.command("STARTTLS\r\n", "STARTTLS").await?;
@@ -151,8 +155,12 @@ impl Connection {
                     return Err(Trouble::Tls(format!("the server offers STARTTLS and answers {} {}", reply.code, reply.text)));
                 }
                 connection.handshake(config).await?;
-                // RFC 3207 4.2: everything said before TLS is forgotten.
-                connection.hello(&settings.host_name).await?;
+                // RFC 3207 4.2: everything said before TLS is forgotten. A server that breaks off here often dislikes what was
+                // agreed in the handshake, which TLS 1.3 tells only now.
+                connection.hello(own).await.map_err(|trouble| match trouble {
+                    Trouble::Broken(why) => Trouble::Tls(why),
+                    other => other,
+                })?;
             }
             TlsUse::Required(_) => {
                 return Err(Trouble::Broken("the server offers no STARTTLS, and without it nothing is sent".to_owned()));
@@ -170,19 +178,21 @@ impl Connection {
         self.stream.start_tls_client(config, &host, self.reply_timeout).await.map_err(|e| Trouble::Tls(e.to_string()))
     }
 
-    async fn hello(&mut self, own: &str) -> Result<(), Trouble> {
+    /// Gives the name that the server calls itself by.
+    async fn hello(&mut self, own: &str) -> Result<String, Trouble> {
         let (reply, lines) = self.command(&format!("EHLO {own}\r\n"), "EHLO").await?;
+        let name = |lines: &[String]| lines.first().and_then(|l| l.split(' ').next()).unwrap_or_default().to_owned();
         if reply.code / 100 == 2 {
             self.offers = Offers::parse(&lines);
-            return Ok(());
+            return Ok(name(&lines));
         }
         // RFC 5321 3.2: a server that does not know EHLO.
         if !(500..=504).contains(&reply.code) {
             return Err(Trouble::Refused(reply));
         }
-        let (reply, _) = self.command(&format!("HELO {own}\r\n"), "HELO").await?;
+        let (reply, lines) = self.command(&format!("HELO {own}\r\n"), "HELO").await?;
         self.offers = Offers::default();
-        if reply.code / 100 == 2 { Ok(()) } else { Err(Trouble::Refused(reply)) }
+        if reply.code / 100 == 2 { Ok(name(&lines)) } else { Err(Trouble::Refused(reply)) }
     }
 
     async fn sign_in(&mut self, user: &str, password: &str) -> Result<(), Trouble> {
@@ -204,8 +214,11 @@ impl Connection {
             let (reply, _) = self.command(&line, "AUTH").await?;
             match reply.code {
                 334 => {
-                    let challenge = BASE64.decode(reply.text.trim()).map_err(|e| broken("AUTH", &e))?;
-                    match client.step(&challenge) {
+                    let answer = BASE64
+                        .decode(reply.text.trim())
+                        .map_err(|e| e.to_string())
+                        .and_then(|challenge| client.step(&challenge).map_err(|e| e.to_string()));
+                    match answer {
                         Ok(answer) => line = format!("{}\r\n", BASE64.encode(answer)),
                         Err(failure) => {
                             let _ = self.command("*\r\n", "AUTH").await;
@@ -231,17 +244,23 @@ impl Connection {
         self.reply(self.reply_timeout, doing).await
     }
 
-    /// One reply: its code, its text in one line, and all lines without codes.
+    /// One reply: its code, its text in one line, and all lines without codes. All of it must be there within the time.
+    ///
+    /// # Errors
+    /// [`Trouble`]; also when the reply is 421, with which a server ends the session at any point (RFC 5321 3.8).
     async fn reply(&mut self, within: Duration, doing: &str) -> Result<(Reply, Vec<String>), Trouble> {
+        let end = Instant::now() + within;
         let mut lines = Vec::new();
         loop {
-            let line = self.stream.read_line(REPLY_LINE_MAX, LineEnds::Tolerant, within).await.map_err(|e| broken(doing, &e))?;
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.stream.read_line(REPLY_LINE_MAX, LineEnds::Tolerant, left).await.map_err(|e| broken(doing, &e))?;
             let Some(line) = line else { return Err(Trouble::Broken(format!("{doing}: the server closed the connection"))) };
-            let (code, last, text) = parse_reply_line(&line)
+            let line = ReplyLine::parse(&line)
                 .ok_or_else(|| Trouble::Broken(format!("{doing}: the server answered what is no SMTP reply")))?;
-            lines.push(text);
-            if last {
-                return Ok((Reply { code, text: lines.join(" ") }, lines));
+            lines.push(line.text);
+            if line.last {
+                let reply = joined(line.code, &lines);
+                return if reply.code == 421 { Err(Trouble::Refused(reply)) } else { Ok((reply, lines)) };
             }
             if lines.len() >= REPLY_LINES_MAX {
                 return Err(Trouble::Broken(format!("{doing}: a reply of more than {REPLY_LINES_MAX} lines")));
@@ -249,81 +268,150 @@ impl Connection {
         }
     }
 
-    /// What this server cannot take of this entry, before anything is sent.
-    fn unfit(&self, entry: &Entry, recipient: &Recipient) -> Option<Reply> {
-        let limit = self.offers.size_bytes.filter(|n| *n > 0);
-        if limit.is_some_and(|most| u64::from(entry.size_bytes) > most) {
-            return Some(Reply {
-                code: 552,
-                text: format!("5.3.4 the message has {} bytes, {} takes {}", entry.size_bytes, self.host, limit.unwrap_or(0)),
-            });
-        }
-        let beyond_ascii =
-            recipient.address.needs_smtputf8() || entry.sender.as_ref().is_some_and(twinpost_message::Address::needs_smtputf8);
-        // RFC 6531 3.2: without SMTPUTF8 such mail must go back.
-        if !self.offers.smtputf8 && (entry.smtputf8 || beyond_ascii) {
-            return Some(Reply {
-                code: 550,
-                text: format!("5.6.7 the message needs SMTPUTF8, which {} does not speak", self.host),
-            });
-        }
-        None
+    /// Most recipients of one transaction here.
+    #[must_use]
+    pub fn recipients_max(&self) -> usize {
+        self.offers.recipients_max.unwrap_or(usize::MAX).min(self.recipients_max)
     }
 
-    /// Sends the message to these recipients; the replies are in their order. On [`Trouble`] nothing is known to be delivered.
-    ///
-    /// # Errors
-    /// [`Trouble`] when the connection broke; it must not be used again.
-    pub async fn send(&mut self, entry: &Entry, recipients: &[&Recipient], message: &[u8]) -> Result<Vec<Reply>, Trouble> {
-        self.used += 1;
-        let mut replies: Vec<Option<Reply>> = recipients.iter().map(|r| self.unfit(entry, r)).collect();
-        let open: Vec<usize> = (0..recipients.len()).filter(|i| replies[*i].is_none()).collect();
-        if !open.is_empty() {
-            let mail = self.mail_line(entry);
-            let rcpts: Vec<String> = open.iter().map(|i| self.rcpt_line(recipients[*i])).collect();
-            let (mail_reply, rcpt_replies) = self.envelope(&mail, &rcpts).await?;
-            for (i, reply) in open.iter().zip(rcpt_replies) {
-                // A refused sender is refused for each recipient.
-                replies[*i] = Some(if mail_reply.code / 100 == 2 { reply } else { mail_reply.clone() });
+    /// It has done as much as the server allows a session (RFC 9422 4.1).
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.offers.transactions_max.is_some_and(|most| self.used >= most)
+    }
+
+    /// What this server cannot take, before anything is sent.
+    fn unfit(&self, bytes: usize) -> Option<Reply> {
+        // RFC 1870 6.1
+        let most = self.offers.size_bytes.filter(|n| *n > 0)?;
+        (bytes as u64 > most)
+            .then(|| Reply { code: 552, text: format!("5.3.4 the message has {bytes} bytes, {} takes {most}", self.host) })
+    }
+
+    /// Sends the message to these recipients in one transaction. When `stop` is cancelled it ends before the message is
+    /// handed over; a message on its way may take `stop_grace` longer.
+    pub async fn send(&mut self, entry: &Entry, recipients: &[&Recipient], message: &Message, stop: &CancellationToken) -> Sent {
+        let mut sent = Sent { replies: vec![None; recipients.len()], trouble: None, data_ended: false };
+        if let Err(trouble) = self.transact(entry, recipients, message, stop, &mut sent).await {
+            sent.trouble = Some(trouble);
+        }
+        sent
+    }
+
+    async fn transact(
+        &mut self,
+        entry: &Entry,
+        recipients: &[&Recipient],
+        message: &Message,
+        stop: &CancellationToken,
+        sent: &mut Sent,
+    ) -> Result<(), Trouble> {
+        // RFC 6531 3.2: SMTPUTF8 is needed for what is in the envelope or in the header, not because a client said so.
+        let beyond_ascii = |r: &Recipient| r.address.needs_smtputf8();
+        let sender_needs = entry.sender.as_ref().is_some_and(twinpost_message::Address::needs_smtputf8);
+        let all_need = sender_needs || (entry.smtputf8 && message.utf8_header());
+        let mut open = Vec::with_capacity(recipients.len());
+        let bytes = match message.form(self.offers.eight_bit) {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                // RFC 6152 3: what cannot be converted goes back.
+                let text = format!("5.6.3 {} takes no 8-bit mail, and the message cannot be converted: {why}", self.host);
+                sent.replies.fill(Some(Reply { code: 554, text }));
+                return Ok(());
             }
-            let taken = replies.iter().flatten().filter(|r| r.code / 100 == 2).count();
-            if taken > 0 {
-                let end = self.data(message).await?;
-                for reply in replies.iter_mut().flatten().filter(|r| r.code / 100 == 2) {
-                    *reply = end.clone();
-                }
+        };
+        for (i, recipient) in recipients.iter().enumerate() {
+            let utf8 = all_need || beyond_ascii(recipient);
+            sent.replies[i] = if utf8 && !self.offers.smtputf8 {
+                let text = format!("5.6.7 the message needs SMTPUTF8, which {} does not speak", self.host);
+                Some(Reply { code: 550, text })
             } else {
-                let _ = self.command("RSET\r\n", "RSET").await?;
+                self.unfit(bytes.len())
+            };
+            if sent.replies[i].is_none() {
+                open.push(i);
             }
         }
-        Ok(replies.into_iter().map(Option::unwrap_or_default).collect())
+        if open.is_empty() {
+            return Ok(());
+        }
+        let utf8 = self.offers.smtputf8 && (all_need || open.iter().any(|i| beyond_ascii(recipients[*i])));
+        let mail = lines::mail(&self.offers, entry, bytes.len(), !bytes.is_ascii(), utf8);
+        let rcpts: Vec<String> = open.iter().map(|i| lines::rcpt(&self.offers, recipients[*i], utf8)).collect();
+        let accepted = tokio::select! {
+            biased;
+            accepted = self.envelope(&mail, &rcpts, &open, sent) => accepted?,
+            () = stop.cancelled() => return Err(Trouble::Stopping),
+        };
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        if stop.is_cancelled() {
+            return Err(Trouble::Stopping);
+        }
+        let grace = self.stop_grace;
+        let end = tokio::select! {
+            biased;
+            end = self.data(bytes, &mut sent.data_ended) => end?,
+            () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => return Err(Trouble::Stopping),
+        };
+        for i in accepted {
+            sent.replies[i] = Some(end.clone());
+        }
+        Ok(())
     }
 
-    async fn envelope(&mut self, mail: &str, rcpts: &[String]) -> Result<(Reply, Vec<Reply>), Trouble> {
-        let mut replies = Vec::with_capacity(rcpts.len());
-        if self.offers.pipelining {
+    /// MAIL and RCPT. Puts refusals into `sent`, gives the recipients that were accepted.
+    async fn envelope(&mut self, mail: &str, rcpts: &[String], open: &[usize], sent: &mut Sent) -> Result<Vec<usize>, Trouble> {
+        if std::mem::take(&mut self.dirty) {
+            // RFC 5321 4.1.1.5: what the last transaction left.
+            self.command("RSET\r\n", "RSET").await?;
+        }
+        self.used += 1;
+        self.dirty = true;
+        let pipelining = self.offers.pipelining;
+        if pipelining {
+            // RFC 2920 3.1
             self.stream.queue(mail.as_bytes());
             for rcpt in rcpts {
                 self.stream.queue(rcpt.as_bytes());
             }
             self.stream.flush().await.map_err(|e| broken("sending the envelope", &e))?;
-            let (mail_reply, _) = self.reply(self.reply_timeout, "MAIL FROM").await?;
-            for _ in rcpts {
-                replies.push(self.reply(self.reply_timeout, "RCPT TO").await?.0);
+        }
+        let mail_reply = if pipelining {
+            self.reply(self.reply_timeout, "MAIL FROM").await?.0
+        } else {
+            self.command(mail, "MAIL FROM").await?.0
+        };
+        let mail_taken = mail_reply.code / 100 == 2;
+        let mut accepted = Vec::with_capacity(open.len());
+        for (i, rcpt) in open.iter().zip(rcpts) {
+            let reply = match (pipelining, mail_taken) {
+                (true, _) => self.reply(self.reply_timeout, "RCPT TO").await?.0,
+                (false, true) => self.command(rcpt, "RCPT TO").await?.0,
+                (false, false) => Reply::default(),
+            };
+            if !mail_taken {
+                // A refused sender is refused for each recipient.
+                sent.replies[*i] = Some(mail_reply.clone());
+            } else if reply.code / 100 == 2 {
+                accepted.push(*i);
+            } else if accepted.is_empty() || !too_many_recipients(&reply) {
+                sent.replies[*i] = Some(reply);
             }
-            return Ok((mail_reply, replies));
         }
-        let (mail_reply, _) = self.command(mail, "MAIL FROM").await?;
-        for rcpt in rcpts {
-            replies.push(if mail_reply.code / 100 == 2 { self.command(rcpt, "RCPT TO").await?.0 } else { mail_reply.clone() });
-        }
-        Ok((mail_reply, replies))
+        Ok(accepted)
     }
 
-    async fn data(&mut self, message: &[u8]) -> Result<Reply, Trouble> {
+    async fn data(&mut self, message: &[u8], ended: &mut bool) -> Result<Reply, Trouble> {
         let (go, _) = self.command("DATA\r\n", "DATA").await?;
         if go.code != 354 {
-            return Ok(go);
+            // RFC 5321 4.3.2: only 354 lets the message begin. Any other "yes" here has taken nothing.
+            return if go.code >= 400 {
+                Ok(go)
+            } else {
+                Err(Trouble::Broken(format!("DATA was answered {} {}", go.code, go.text)))
+            };
         }
         for piece in stuffed(message) {
             self.stream.queue(piece);
@@ -332,48 +420,11 @@ impl Connection {
             }
         }
         self.stream.queue(if message.ends_with(b"\r\n") || message.is_empty() { b".\r\n" } else { b"\r\n.\r\n" });
+        *ended = true;
         self.stream.flush().await.map_err(|e| broken("sending the message", &e))?;
-        Ok(self.reply(self.data_timeout, "waiting for the answer to the message").await?.0)
-    }
-
-    fn mail_line(&self, entry: &Entry) -> String {
-        let sender =
-            entry.sender.as_ref().map(|s| if entry.smtputf8 { s.to_string() } else { s.to_ascii_domain() }).unwrap_or_default();
-        let mut line = format!("MAIL FROM:<{sender}>");
-        if self.offers.size_bytes.is_some() {
-            line.push_str(&format!(" SIZE={}", entry.size_bytes));
-        }
-        if self.offers.eight_bit && entry.eight_bit {
-            line.push_str(" BODY=8BITMIME");
-        }
-        if self.offers.smtputf8 && entry.smtputf8 {
-            line.push_str(" SMTPUTF8");
-        }
-        if self.offers.dsn {
-            if let Some(ret) = entry.ret {
-                line.push_str(if ret == Ret::Full { " RET=FULL" } else { " RET=HDRS" });
-            }
-            if let Some(envid) = &entry.envid {
-                line.push_str(&format!(" ENVID={}", xtext(envid)));
-            }
-        }
-        line.push_str("\r\n");
-        line
-    }
-
-    fn rcpt_line(&self, recipient: &Recipient) -> String {
-        let address = if self.offers.smtputf8 { recipient.address.to_string() } else { recipient.address.to_ascii_domain() };
-        let mut line = format!("RCPT TO:<{address}>");
-        if self.offers.dsn {
-            if let Some(notify) = recipient.notify.parameter() {
-                line.push_str(&format!(" NOTIFY={notify}"));
-            }
-            if let Some((kind, original)) = recipient.orcpt.as_deref().and_then(|o| o.split_once(';')) {
-                line.push_str(&format!(" ORCPT={kind};{}", xtext(original)));
-            }
-        }
-        line.push_str("\r\n");
-        line
+        let end = self.reply(self.data_timeout, "waiting for the answer to the message").await?.0;
+        self.dirty = false;
+        Ok(end)
     }
 
     /// The server reports by itself (RFC 3461 5.2.2): success need not be reported by us.
@@ -390,32 +441,6 @@ impl Connection {
         }
         self.stream.shutdown().await;
     }
-}
-
-/// RFC 3461 4: `+` and hexadecimal for what cannot stand in a parameter.
-fn xtext(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, b| {
-        if (b'!'..=b'~').contains(&b) && b != b'+' && b != b'=' {
-            out.push(char::from(b));
-        } else {
-            out.push_str(&format!("+{b:02X}"));
-        }
-        out
-    })
-}
-
-/// `250-text`, `250 text` or `250`: code, whether it is the last line, text.
-fn parse_reply_line(line: &[u8]) -> Option<(u16, bool, String)> {
-    let code: u16 = std::str::from_utf8(line.get(..3)?).ok()?.parse().ok()?;
-    if !(200..=599).contains(&code) {
-        return None;
-    }
-    let last = match line.get(3) {
-        None | Some(b' ') => true,
-        Some(b'-') => false,
-        Some(_) => return None,
-    };
-    Some((code, last, String::from_utf8_lossy(line.get(4..).unwrap_or_default()).trim_end().to_owned()))
 }
 
 /// The message in pieces, with a dot more before each line that begins with one (RFC 5321 4.5.2).
@@ -439,10 +464,11 @@ fn stuffed(message: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Entry point for fuzzing: reply lines, EHLO offers, dot-stuffing.
 pub fn fuzz(data: &[u8]) {
-    let _ = parse_reply_line(data);
+    let lines = data.split(|b| *b == b'\n').filter_map(ReplyLine::parse).map(|l| l.text);
+    let lines: Vec<String> = lines.take(REPLY_LINES_MAX).collect();
+    let _ = (Offers::parse(&lines), too_many_recipients(&joined(452, &lines)));
     let text = String::from_utf8_lossy(data);
-    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let _ = Offers::parse(&lines);
+    let _ = (lines::xtext(&text), lines::utf8_xtext(&text));
     let whole: Vec<u8> = stuffed(data).flatten().copied().collect();
     // No line of what is sent is a lone dot, and taking the added dots out again gives the message.
     debug_assert!(memchr::memmem::find(&whole, b"\r\n.\r\n").is_none() && !whole.starts_with(b".\r\n"));
@@ -452,30 +478,6 @@ pub fn fuzz(data: &[u8]) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn offers_are_read_from_ehlo() {
-        let lines =
-            ["mx.example", "PIPELINING", "size 1000", "AUTH PLAIN SCRAM-SHA-256", "8BITMIME", "unknown"].map(str::to_owned);
-        let offers = Offers::parse(&lines);
-        assert!(offers.pipelining && offers.eight_bit && !offers.smtputf8);
-        assert_eq!((offers.size_bytes, offers.auth.len()), (Some(1000), 2));
-        assert_eq!(Offers::parse(&[]), Offers::default());
-    }
-
-    #[test]
-    fn reply_lines_are_strict() {
-        assert_eq!(parse_reply_line(b"250-x"), Some((250, false, "x".into())));
-        assert_eq!(parse_reply_line(b"250"), Some((250, true, String::new())));
-        for bad in [&b"25"[..], b"2500 x", b"abc x", b"", b"100 x", b"650 x"] {
-            assert_eq!(parse_reply_line(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn xtext_as_in_rfc_3461() {
-        assert_eq!(xtext("a+b=c d"), "a+2Bb+3Dc+20d");
-    }
 
     proptest! {
         #[test]

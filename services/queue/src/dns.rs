@@ -45,6 +45,9 @@ impl Resolver {
             let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
+        let mut builder = builder;
+        // RFC 1035 4.2.1: what does not fit UDP, or is damaged there, is asked by TCP.
+        builder.options_mut().try_tcp_on_error = true;
         builder.build().map(Self).map_err(|e| fault(&e))
     }
 }
@@ -79,13 +82,18 @@ impl Dns for Resolver {
 
     async fn addresses(&self, host: &str) -> HostAnswer {
         let Some(name) = absolute(host) else { return HostAnswer::None };
-        match self.0.lookup_ip(name).await {
-            Ok(lookup) => {
-                let list: Vec<_> = lookup.iter().collect();
-                if list.is_empty() { HostAnswer::None } else { HostAnswer::Addresses(list) }
-            }
-            Err(error) if error.is_no_records_found() => HostAnswer::None,
-            Err(error) => HostAnswer::Unknown(error.to_string()),
+        // Each family is asked by itself: where one is empty and the other silent, the host is not "without address". The
+        // hosts file comes first (lookup_ip reads it), for smart hosts that stand only there.
+        let (both, four) = futures_util::join!(self.0.lookup_ip(name.clone()), self.0.ipv4_lookup(name.clone()));
+        match both {
+            Ok(lookup) if lookup.iter().next().is_some() => HostAnswer::Addresses(lookup.iter().collect()),
+            Ok(_) => HostAnswer::None,
+            // lookup_ip tells the AAAA's error when both fail; the A's stands beside it.
+            Err(error) if !error.is_no_records_found() => HostAnswer::Unknown(error.to_string()),
+            Err(_) => match four {
+                Err(error) if !error.is_no_records_found() => HostAnswer::Unknown(error.to_string()),
+                _ => HostAnswer::None,
+            },
         }
     }
 }

@@ -4,8 +4,11 @@
 //! reverse-path, and carries a sentence for a person before the fields for a machine. Nobody is told about a message that
 //! came with the null sender.
 
+use crate::client::reply::enhanced;
+use crate::client::utf8_xtext;
 use crate::spool::{Reply, Ret};
 use std::fmt::Write;
+use twinpost_message::header::header_values;
 use twinpost_message::{Address, TraceId};
 
 /// RFC 3464 2.3.3
@@ -83,23 +86,56 @@ const RETURN_MAX_BYTES: usize = 1 << 20;
 /// `4.2.2` or `5.1.1` of a reply; a guess by its first digit when it has none (RFC 3463).
 #[must_use]
 pub fn status(reply: &Reply, action: Action) -> String {
-    let first = reply.text.split_whitespace().next().unwrap_or_default();
-    let parts: Vec<&str> = first.split('.').collect();
-    let is_status = parts.len() == 3
-        && matches!(parts[0], "2" | "4" | "5")
-        && parts[1..].iter().all(|p| (1..=3).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()));
+    let said = enhanced(&reply.text);
     let class = match action {
-        Action::Failed => "5",
+        // RFC 3463 2: 4.x.x beside a failure says that a later try of the sender's may succeed; it was given up for time.
+        Action::Failed => match (reply.code, said) {
+            (400..=499, _) => "4",
+            (0, Some(said)) if said.starts_with('4') => "4",
+            _ => "5",
+        },
         Action::Delayed => "4",
         Action::Delivered | Action::Relayed | Action::Expanded => "2",
     };
-    // RFC 3464 2.3.4: the class of the status must fit the action; a 4.x.x that expired has failed for good.
-    if is_status { format!("{class}.{}.{}", parts[1], parts[2]) } else { format!("{class}.0.0") }
+    match said {
+        Some(said) => format!("{class}{}", &said[1..]),
+        // RFC 3463 3.5: delivery time expired.
+        None if action == Action::Failed && class == "4" => "4.4.7".to_owned(),
+        None => format!("{class}.0.0"),
+    }
 }
 
-/// A header value without anything that could begin another header.
+/// A header value without anything that could begin another header, and short enough for one line (RFC 5322 2.1.1).
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(900).collect()
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text[..text.floor_char_boundary(900)].to_owned()
+}
+
+/// For fields that are ASCII (RFC 3464 2.1.1).
+fn ascii(text: &str) -> String {
+    clean(text).chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+}
+
+/// An address as it can stand in a header: only a local part beyond ASCII needs UTF-8 there.
+fn shown(address: &Address) -> String {
+    if address.needs_smtputf8() { address.to_string() } else { address.to_ascii_domain() }
+}
+
+/// The returned message can be part of a mail: no line ends but CRLF, no NUL, no line that is too long.
+fn is_mail(bytes: &[u8]) -> bool {
+    let mut start = 0;
+    let whole_lines = memchr::memchr2_iter(b'\r', b'\n', bytes).all(|at| match bytes[at] {
+        b'\r' => bytes.get(at + 1) == Some(&b'\n') && at - std::mem::replace(&mut start, at + 2) <= 998,
+        _ => at > 0 && bytes[at - 1] == b'\r',
+    });
+    whole_lines && bytes.len().saturating_sub(start) <= 998 && memchr::memchr(0, bytes).is_none()
+}
+
+/// The original's Message-ID, so that the report stands in its thread (RFC 5322 3.6.4).
+fn message_id(header: &[u8]) -> Option<String> {
+    let id = header_values(header, "Message-ID", None).into_iter().next()?;
+    let fits = id.starts_with('<') && id.ends_with('>') && id.len() <= 250 && id.bytes().all(|b| b.is_ascii_graphic());
+    fits.then_some(id)
 }
 
 /// RFC 5322 3.3, in UTC.
@@ -143,17 +179,19 @@ impl Notice<'_> {
     pub fn build(&self) -> Vec<u8> {
         let (subject, sentence) = self.sentence();
         let boundary = format!("report-{}", self.trace);
-        let utf8 = !self.sender.to_string().is_ascii()
-            || self.about.iter().any(|a| !a.address.to_string().is_ascii() || !a.reply.text.is_ascii());
+        // RFC 6533 3: the form with UTF-8 goes only to those who use UTF-8 in addresses themselves.
+        let utf8 = self.sender.needs_smtputf8();
+        let header = &self.original[..header_end(self.original)];
+        let reference = message_id(header).map_or(String::new(), |id| format!("In-Reply-To: {id}\r\nReferences: {id}\r\n"));
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "From: Mail Delivery System <MAILER-DAEMON@{host}>\r\nTo: <{to}>\r\nSubject: {subject}\r\nDate: {date}\r\nMessage-ID: <{trace}@{host}>\r\n\
+            "From: Mail Delivery System <MAILER-DAEMON@{host}>\r\nTo: <{to}>\r\nSubject: {subject}\r\nDate: {date}\r\nMessage-ID: <{trace}@{host}>\r\n{reference}\
              Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type={kind};\r\n boundary=\"{boundary}\"\r\n\r\n\
              --{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{sentence}\r\n",
             host = self.host_name,
-            to = self.sender,
+            to = shown(self.sender),
             date = date(self.now_s),
             trace = self.trace,
             kind = "delivery-status",
@@ -172,53 +210,98 @@ impl Notice<'_> {
         let _ = write!(text, "\r\nThe number of your message in the logs of {} is {}.\r\n", self.host_name, self.about_trace);
         // RFC 3464 2.1, RFC 6533 for addresses beyond ASCII.
         let kind = if utf8 { "message/global-delivery-status" } else { "message/delivery-status" };
-        let _ = write!(text, "\r\n--{boundary}\r\nContent-Type: {kind}\r\n\r\n");
+        let encoding = if utf8 { "Content-Transfer-Encoding: 8bit\r\n" } else { "" };
+        let _ = write!(text, "\r\n--{boundary}\r\nContent-Type: {kind}\r\n{encoding}\r\n");
         if let Some(envid) = self.envid {
-            let _ = write!(text, "Original-Envelope-Id: {}\r\n", clean(envid));
+            let _ = write!(text, "Original-Envelope-Id: {}\r\n", ascii(envid));
         }
         let _ = write!(text, "Reporting-MTA: dns; {}\r\nArrival-Date: {}\r\n", self.host_name, date(self.arrived_s));
         for about in self.about {
-            text.push_str("\r\n");
-            if let Some(orcpt) = &about.orcpt {
-                let _ = write!(text, "Original-Recipient: {}\r\n", clean(orcpt));
-            }
-            let kind = if about.address.to_string().is_ascii() { "rfc822" } else { "utf-8" };
-            let _ = write!(
-                text,
-                "Final-Recipient: {kind}; {}\r\nAction: {}\r\nStatus: {}\r\n",
-                about.address,
-                self.action.name(),
-                status(&about.reply, self.action)
-            );
-            if let Some(host) = &about.host {
-                let _ = write!(text, "Remote-MTA: dns; {}\r\n", clean(host));
-            }
-            if about.reply.code != 0 {
-                let _ = write!(text, "Diagnostic-Code: smtp; {} {}\r\n", about.reply.code, clean(&about.reply.text));
-            } else if !about.reply.text.is_empty() {
-                let _ = write!(text, "Diagnostic-Code: x-twinpost; {}\r\n", clean(&about.reply.text));
-            }
-            if let Some(until) = about.retry_until_s {
-                let _ = write!(text, "Will-Retry-Until: {}\r\n", date(until));
-            }
+            self.fields(about, utf8, &mut text);
         }
-        // RFC 3461 6.2: the whole message only for failures, and only if asked or not asked at all.
-        let whole = self.action == Action::Failed && self.ret != Some(Ret::Headers) && self.original.len() <= RETURN_MAX_BYTES;
-        let (kind, returned) = if whole {
-            ("message/rfc822", self.original)
+        let mut message = text.into_bytes();
+        self.returned(header, &boundary, &mut message);
+        message.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        message
+    }
+
+    /// RFC 3464 2.3: the fields of one recipient.
+    fn fields(&self, about: &About, utf8: bool, text: &mut String) {
+        let free = |value: &str| if utf8 { clean(value) } else { ascii(value) };
+        text.push_str("\r\n");
+        // Writing to a String cannot fail.
+        if let Some((kind, original)) = about.orcpt.as_deref().and_then(|o| o.split_once(';')) {
+            // RFC 6533 3: in an ASCII report such an address stands in its ASCII form.
+            let original = if original.is_ascii() || utf8 { clean(original) } else { utf8_xtext(original) };
+            let _ = write!(text, "Original-Recipient: {};{original}\r\n", ascii(kind));
+        }
+        let (kind, address) = match about.address.needs_smtputf8() {
+            false => ("rfc822", about.address.to_ascii_domain()),
+            true if utf8 => ("utf-8", about.address.to_string()),
+            true => ("utf-8", utf8_xtext(&about.address.to_string())),
+        };
+        let _ = write!(
+            text,
+            "Final-Recipient: {kind}; {address}\r\nAction: {}\r\nStatus: {}\r\n",
+            self.action.name(),
+            status(&about.reply, self.action)
+        );
+        if let Some(host) = &about.host {
+            let _ = write!(text, "Remote-MTA: dns; {}\r\n", ascii(host));
+        }
+        if about.reply.code != 0 {
+            let _ = write!(text, "Diagnostic-Code: smtp; {} {}\r\n", about.reply.code, free(&about.reply.text));
+        } else if !about.reply.text.is_empty() {
+            let _ = write!(text, "Diagnostic-Code: x-twinpost; {}\r\n", free(&about.reply.text));
+        }
+        if matches!(self.action, Action::Failed | Action::Delayed) {
+            let _ = write!(text, "Last-Attempt-Date: {}\r\n", date(self.now_s));
+        }
+        let _ = write!(text, "Final-Log-ID: {}\r\n", self.about_trace);
+        if let Some(until) = about.retry_until_s {
+            let _ = write!(text, "Will-Retry-Until: {}\r\n", date(until));
+        }
+    }
+
+    /// RFC 3461 6.2: the whole message only for failures, and only if asked or not asked at all.
+    fn returned(&self, header: &[u8], boundary: &str, message: &mut Vec<u8>) {
+        let whole = self.action == Action::Failed
+            && self.ret != Some(Ret::Headers)
+            && self.original.len() <= RETURN_MAX_BYTES
+            && is_mail(self.original);
+        // RFC 6533 4: a header with UTF-8 makes it the international type.
+        let kind = match (whole, header.is_ascii() || std::str::from_utf8(header).is_err()) {
+            (true, true) => "message/rfc822",
+            (true, false) => "message/global",
+            (false, true) => "text/rfc822-headers",
+            (false, false) => "message/global-headers",
+        };
+        let repaired;
+        let returned = if whole {
+            self.original
+        } else if is_mail(header) {
+            header
         } else {
-            ("text/rfc822-headers", &self.original[..header_end(self.original)])
+            repaired = header_lines(header);
+            &repaired
         };
         let eight = if returned.is_ascii() { "" } else { "Content-Transfer-Encoding: 8bit\r\n" };
-        let _ = write!(text, "\r\n--{boundary}\r\nContent-Type: {kind}\r\n{eight}\r\n");
-        let mut message = text.into_bytes();
+        message.extend_from_slice(format!("\r\n--{boundary}\r\nContent-Type: {kind}\r\n{eight}\r\n").as_bytes());
         message.extend_from_slice(returned);
         if !message.ends_with(b"\r\n") {
             message.extend_from_slice(b"\r\n");
         }
-        message.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        message
     }
+}
+
+/// A header that is none by its line ends or lengths, made readable.
+fn header_lines(header: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(header.len() + 64);
+    for line in header.split(|b| matches!(b, b'\r' | b'\n')).filter(|l| !l.is_empty()) {
+        lines.extend(line.iter().take(900).map(|b| if *b == 0 { b'?' } else { *b }));
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -283,8 +366,12 @@ mod tests {
     #[test]
     fn the_status_fits_the_action() {
         let reply = |text: &str| Reply { code: 0, text: text.into() };
-        assert_eq!(status(&reply("4.4.1 no connection"), Action::Failed), "5.4.1");
+        assert_eq!(status(&reply("4.4.1 no connection"), Action::Failed), "4.4.1");
         assert_eq!(status(&reply("go away"), Action::Failed), "5.0.0");
+        let coded = |code, text: &str| Reply { code, text: text.into() };
+        assert_eq!(status(&coded(450, "try later"), Action::Failed), "4.4.7");
+        assert_eq!(status(&coded(550, "4.7.1 odd"), Action::Failed), "5.7.1");
+        assert_eq!(status(&coded(450, "5.1.1 odd"), Action::Delayed), "4.1.1");
         assert_eq!(status(&reply("2.1.5 ok"), Action::Relayed), "2.1.5");
         assert_eq!(status(&reply("5.1.1234 x"), Action::Failed), "5.0.0");
     }

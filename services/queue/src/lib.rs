@@ -6,6 +6,7 @@
 //! duplicate that SMTP cannot exclude, RFC 5321 6.1).
 //!
 //! Parts: [`schedule`] (when), [`route`] (where to: pure rules over DNS answers), [`client`] (the dialogue),
+//! [`sevenbit`] (the form that a server can take),
 //! [`dsn`] (what the sender is told), [`runner`] (claims, concurrency, back-off).
 //!
 //! Failure classes: the destination says no for good (5yz, null MX, no such domain: a failure report); not now (4yz, no
@@ -19,6 +20,7 @@ pub mod route;
 pub mod runner;
 pub mod schedule;
 mod settings;
+pub mod sevenbit;
 mod spool;
 
 pub use runner::Queue;

@@ -35,14 +35,18 @@ pub struct NoRoute {
     pub code: u16,
     /// Enhanced code and sentence.
     pub text: String,
+    /// The host that said so; none when it is our own finding.
+    pub host: Option<String>,
 }
 
 impl NoRoute {
-    fn never(text: impl Into<String>) -> Self {
-        Self { permanent: true, code: 550, text: text.into() }
+    /// Never.
+    pub fn never(text: impl Into<String>) -> Self {
+        Self { permanent: true, code: 550, text: text.into(), host: None }
     }
-    fn later(text: impl Into<String>) -> Self {
-        Self { permanent: false, code: 451, text: text.into() }
+    /// Not now.
+    pub fn later(text: impl Into<String>) -> Self {
+        Self { permanent: false, code: 451, text: text.into(), host: None }
     }
 }
 
@@ -60,6 +64,9 @@ pub fn hosts(
         MxAnswer::NoDomain => return Err(NoRoute::never(format!("5.1.2 the domain {domain} does not exist"))),
         MxAnswer::Unknown(why) => return Err(NoRoute::later(format!("4.4.3 no answer from DNS about {domain}: {why}"))),
         // RFC 5321 5.1: without MX the domain itself is the host.
+        MxAnswer::None if domain.eq_ignore_ascii_case(own_name) => {
+            return Err(NoRoute::never(format!("5.4.6 mail for {domain} loops back to this server (it is its name)")));
+        }
         MxAnswer::None => return Ok(vec![domain.to_owned()]),
         MxAnswer::Records(records) => records,
     };
@@ -125,6 +132,7 @@ mod tests {
     fn preference_orders_and_absence_falls_through() {
         assert_eq!(run(mx(&[(20, "b"), (10, "a"), (20, "c")])), Ok(vec!["a".into(), "b".into(), "c".into()]));
         assert_eq!(run(MxAnswer::None), Ok(vec!["x.example".into()]));
+        assert!(hosts("Mail.us.example", MxAnswer::None, "mail.us.example", |_| {}).is_err_and(|e| e.permanent));
     }
 
     #[test]

@@ -2,30 +2,42 @@
 //!
 //! One task an entry; it splits the recipients by destination and tries the destinations beside each other. A destination
 //! that cannot be reached rests, longer each time, so that mail for a dead server costs one attempt and not a thousand.
+//!
+//! What was delivered is written down at once, transaction by transaction, so that a kill repeats no more than what was on
+//! its way; deferrals and failures wait for the end of the entry's round, so that the sender gets one report and not fifty.
+//! A message is read only when there is a place for it, so that memory is bounded by the connections and not by the claims.
 
 mod destination;
+mod settle;
 
+use crate::Settings;
 use crate::client::Trouble;
 use crate::dns::Dns;
-use crate::dsn::{About, Action, Notice};
-use crate::schedule::{Next, after_deferral};
-use crate::spool::{Entry, Recipient, RecipientUpdate, Reply, Report, Spool, SpoolFault, State, Update};
-use crate::{Settings, route};
-use bytes::Bytes;
-use destination::Destinations;
+use crate::route::NoRoute;
+use crate::sevenbit::Message;
+use crate::spool::{Entry, Recipient, RecipientUpdate, Reply, Spool, SpoolFault, State, Update};
 pub use destination::Status as DestinationStatus;
-use std::collections::BTreeMap;
+use destination::{Destinations, NoPlace};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use settle::{Fate, Wait};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use twinpost_message::TraceId;
+use twinpost_message::QueueId;
 
-/// Pause after a fault of the store.
-const FAULT_PAUSE: Duration = Duration::from_secs(5);
 /// Longest sleep without a look at the spool: guards against a clock that was set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Entries claimed in one call.
+const CLAIM_MAX: usize = 64;
+/// How often idle connections are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Pause after a panic that could not even be written down.
+const PANIC_PAUSE_S: i64 = 300;
 
 /// The outbound queue.
 pub struct Queue<S, D> {
@@ -34,24 +46,44 @@ pub struct Queue<S, D> {
     settings: Settings,
     entries: Arc<Semaphore>,
     wake: Notify,
+    at_work: Mutex<AtWork>,
 }
 
-/// What became of one recipient, before it is put into words for the spool and the sender.
-struct Fate {
-    recipient: Recipient,
-    state: State,
-    reply: Reply,
-    host: Option<String>,
-    /// The other side reports success by itself.
-    reported_there: bool,
-    /// Not tried before this time (seconds since 1970 UTC), whatever the schedule says.
-    not_before_s: Option<i64>,
-    /// Somebody was asked; a destination that rests is not an attempt.
-    tried: bool,
+/// Entries that tasks hold. A partial update ends the spool's claim, so that the spool may hand an entry out again while
+/// its task still works on it: this list, and not the claim, keeps a recipient from being tried twice at once.
+#[derive(Default)]
+struct AtWork {
+    /// The entries; true when the spool handed one out again, so that its claim has to be given back at the end.
+    held: HashMap<QueueId, bool>,
+    /// Entries that ended while a claim was under way: what the claim read of them may be old.
+    ended: HashSet<QueueId>,
 }
 
-fn now_s() -> i64 {
+/// Ends an entry's stay in [`AtWork`], also when its task panics or is dropped.
+struct Hold<'a, S: Spool, D: Dns>(&'a Queue<S, D>, QueueId);
+
+impl<S: Spool, D: Dns> Drop for Hold<'_, S, D> {
+    fn drop(&mut self) {
+        let mut at_work = self.0.at_work.lock();
+        at_work.ended.insert(self.1);
+        if at_work.held.remove(&self.1) == Some(true) {
+            self.0.spool.unclaim(self.1);
+        }
+    }
+}
+
+pub(crate) fn now_s() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// What one entry's round works with.
+struct Round<'a> {
+    entry: &'a Entry,
+    stop: &'a CancellationToken,
+    /// Other destinations work beside: what is delivered is written down without waiting for them.
+    alone: bool,
+    /// Recipients whose fate is written down already.
+    written: &'a Mutex<HashSet<u32>>,
 }
 
 impl<S: Spool, D: Dns> Queue<S, D> {
@@ -61,8 +93,8 @@ impl<S: Spool, D: Dns> Queue<S, D> {
     /// A sentence: the settings of TLS cannot be used.
     pub fn new(spool: S, dns: D, settings: Settings) -> Result<Arc<Self>, String> {
         let destinations = Destinations::new(dns, settings.clone())?;
-        let entries = Arc::new(Semaphore::new(settings.claims));
-        Ok(Arc::new(Self { spool, destinations, settings, entries, wake: Notify::new() }))
+        let entries = Arc::new(Semaphore::new(settings.claims.max(1)));
+        Ok(Arc::new(Self { spool, destinations, settings, entries, wake: Notify::new(), at_work: Mutex::default() }))
     }
 
     /// Something may be due earlier than known (an operator said "retry").
@@ -73,25 +105,33 @@ impl<S: Spool, D: Dns> Queue<S, D> {
 
     /// Destinations that are in use or rest.
     pub fn destinations(&self) -> Vec<DestinationStatus> {
-        self.destinations.status(now_s())
+        self.destinations.status()
     }
 
-    /// Runs until the token is cancelled; tries that are on their way then may end.
+    /// Runs until the token is cancelled. Then dialogues end before they hand a message over; a message on its way may take
+    /// [`Settings::stop_grace`] longer. What was not delivered is due again.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let tasks = TaskTracker::new();
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
             let pause = match self.round(&tasks, &stop).await {
                 Ok(pause) => pause,
                 Err(fault) => {
                     tracing::error!(%fault, "the queue cannot read what waits; it tries again");
-                    FAULT_PAUSE
+                    self.settings.fault_pause
                 }
             };
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(pause) => {}
-                () = self.spool.changed() => {}
-                () = self.wake.notified() => {}
+            let pause = tokio::time::sleep(pause);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = &mut pause => break,
+                    () = self.spool.changed() => break,
+                    () = self.wake.notified() => break,
+                    _ = sweep.tick() => self.destinations.sweep(),
+                }
             }
         }
         tasks.close();
@@ -103,24 +143,46 @@ impl<S: Spool, D: Dns> Queue<S, D> {
     async fn round(self: &Arc<Self>, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Duration, SpoolFault> {
         loop {
             let free = self.entries.available_permits();
-            if free == 0 {
+            if free == 0 || stop.is_cancelled() {
                 // All places are taken: the next one that is free wakes the loop.
                 return Ok(LOOK_EVERY);
             }
-            let entries = self.spool.claim(now_s(), free.min(64)).await?;
+            self.at_work.lock().ended.clear();
+            let entries = self.spool.claim(now_s(), free.min(CLAIM_MAX)).await?;
             if entries.is_empty() {
                 let due = self.spool.next_due_s().await?;
-                let wait = due.map_or(LOOK_EVERY, |at| Duration::from_secs(u64::try_from(at - now_s()).unwrap_or(0)));
+                let wait = due.map_or(LOOK_EVERY, |at| {
+                    let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(at).unwrap_or(0));
+                    at.duration_since(SystemTime::now()).unwrap_or_default()
+                });
                 return Ok(wait.clamp(Duration::from_millis(50), LOOK_EVERY));
             }
             for entry in entries {
+                let id = entry.id;
+                {
+                    let mut at_work = self.at_work.lock();
+                    if let Some(again) = at_work.held.get_mut(&id) {
+                        *again = true;
+                        continue;
+                    }
+                    if at_work.ended.contains(&id) {
+                        drop(at_work);
+                        self.spool.unclaim(id);
+                        continue;
+                    }
+                    at_work.held.insert(id, false);
+                }
                 let Ok(place) = self.entries.clone().try_acquire_owned() else {
-                    self.spool.unclaim(entry.id);
+                    self.spool.unclaim(id);
+                    self.at_work.lock().held.remove(&id);
                     continue;
                 };
                 let (queue, stop) = (self.clone(), stop.clone());
                 tasks.spawn(async move {
-                    queue.attempt(entry, &stop).await;
+                    {
+                        let _hold = Hold(&queue, id);
+                        queue.guarded(&entry, &stop).await;
+                    }
                     drop(place);
                     queue.wake.notify_one();
                 });
@@ -128,242 +190,195 @@ impl<S: Spool, D: Dns> Queue<S, D> {
         }
     }
 
-    async fn attempt(&self, entry: Entry, stop: &CancellationToken) {
+    /// One try of an entry. A panic in it is a fault of ours: the entry waits, and the others go on.
+    async fn guarded(&self, entry: &Entry, stop: &CancellationToken) {
+        let written = Mutex::default();
+        if AssertUnwindSafe(Box::pin(self.attempt(entry, stop, &written))).catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!(trace = %entry.trace, queue = %entry.id, "the queue met a fault of its own with this message; its recipients wait");
         let now = now_s();
-        let due: Vec<Recipient> = entry.recipients.iter().filter(|r| r.next_try_s <= now).cloned().collect();
-        let message = match self.spool.body(&entry).await {
-            Ok(message) => message,
-            Err(fault) => {
-                tracing::error!(trace = %entry.trace, queue = %entry.id, %fault, "the message cannot be read; its recipients wait");
-                let reply = Reply {
-                    code: 0,
-                    text: "4.3.0 the message cannot be read from the store; an operator has been told".to_owned(),
-                };
-                let fates = due.into_iter().map(|r| Fate {
-                    recipient: r,
-                    state: State::Waiting,
-                    reply: reply.clone(),
-                    host: None,
-                    reported_there: false,
-                    not_before_s: None,
-                    tried: true,
-                });
-                return self.settle(&entry, fates.collect(), &Bytes::new(), now).await;
-            }
-        };
-        let mut fates = Vec::with_capacity(due.len());
+        // What was delivered before the fault stays so.
+        let written = written.into_inner();
+        let recipients =
+            entry.recipients.iter().filter(|r| r.next_try_s <= now && !written.contains(&r.n)).map(|r| RecipientUpdate {
+                n: r.n,
+                state: State::Waiting,
+                next_try_s: now + PANIC_PAUSE_S,
+                tried_s: Some(now),
+                reply: Reply { code: 0, text: "4.3.0 a fault of this server; an operator has been told".to_owned() },
+                delay_told: r.delay_told,
+            });
+        let update = Update { id: entry.id, recipients: recipients.collect(), reports: Vec::new() };
+        if AssertUnwindSafe(self.write(entry, update, stop)).catch_unwind().await.is_err() {
+            self.spool.unclaim(entry.id);
+        }
+    }
+
+    async fn attempt(&self, entry: &Entry, stop: &CancellationToken, written: &Mutex<HashSet<u32>>) {
+        let now = now_s();
+        let mut fates = Vec::new();
         let mut elsewhere: BTreeMap<String, Vec<Recipient>> = BTreeMap::new();
-        for recipient in due {
-            match self.spool.deliver_here(&entry, &recipient).await {
+        for recipient in entry.recipients.iter().filter(|r| r.next_try_s <= now).cloned() {
+            match self.spool.deliver_here(entry, &recipient).await {
                 Some((state, reply)) => {
                     fates.push(Fate {
                         recipient,
                         state,
                         reply,
                         host: None,
+                        here: true,
                         reported_there: false,
-                        not_before_s: None,
-                        tried: true,
+                        wait: Wait::Tried,
                     });
                 }
                 None => elsewhere.entry(self.destinations.key(recipient.address.domain())).or_default().push(recipient),
             }
         }
-        let tries = elsewhere.into_iter().map(|(key, recipients)| self.try_destination(&entry, key, recipients, &message, stop));
+        let round = Round { entry, stop, alone: elsewhere.len() == 1, written };
+        if !elsewhere.is_empty() {
+            fates = self.settle_delivered(&round, fates).await;
+        }
+        let tries = elsewhere.into_iter().map(|(key, recipients)| self.try_destination(&round, key, recipients));
         for tried in futures_util::future::join_all(tries).await {
             fates.extend(tried);
         }
-        self.settle(&entry, fates, &message, now_s()).await;
+        if fates.is_empty() {
+            return self.spool.unclaim(entry.id);
+        }
+        self.settle(entry, fates, stop).await;
     }
 
-    async fn try_destination(
-        &self,
-        entry: &Entry,
-        key: String,
-        recipients: Vec<Recipient>,
-        message: &Bytes,
-        stop: &CancellationToken,
-    ) -> Vec<Fate> {
-        let all = |recipients: Vec<Recipient>,
-                   state: State,
-                   reply: &Reply,
-                   host: Option<&str>,
-                   not_before_s: Option<i64>,
-                   tried: bool| {
-            let fate = |recipient| Fate {
-                recipient,
-                state,
-                reply: reply.clone(),
-                host: host.map(str::to_owned),
-                reported_there: false,
-                not_before_s,
-                tried,
-            };
-            recipients.into_iter().map(fate).collect::<Vec<_>>()
-        };
+    /// Tries one destination; gives what is not written down yet.
+    async fn try_destination(&self, round: &Round<'_>, key: String, recipients: Vec<Recipient>) -> Vec<Fate> {
         let place = tokio::select! {
-            place = self.destinations.enter(&key, now_s()) => place,
-            () = stop.cancelled() => {
-                let reply = Reply { code: 0, text: "4.3.2 the server is stopping".to_owned() };
-                return all(recipients, State::Waiting, &reply, None, Some(now_s()), false);
+            biased;
+            () = round.stop.cancelled() => {
+                return Fate::all(recipients, &Trouble::Stopping.reply(), None, Wait::NotYet(now_s()));
             }
+            place = self.destinations.enter(&key, self.entries.available_permits()) => place,
         };
         let mut place = match place {
             Ok(place) => place,
-            Err(rest) => {
-                let reply = Reply { code: 0, text: format!("4.4.1 {key} rests after a failure: {}", rest.reason) };
-                return all(recipients, State::Waiting, &reply, None, Some(rest.until_s), false);
+            Err(NoPlace::Rests { until_s, reason }) => {
+                let reply = Reply { code: 0, text: format!("4.4.1 {key} rests after a failure: {reason}") };
+                return Fate::all(recipients, &reply, None, Wait::Rests(until_s));
+            }
+            Err(NoPlace::Busy { until_s }) => {
+                let reply = Reply { code: 0, text: format!("4.4.5 as much as {key} takes at once is on its way") };
+                return Fate::all(recipients, &reply, None, Wait::NotYet(until_s));
             }
         };
-        let refs: Vec<&Recipient> = recipients.iter().collect();
-        // A connection that was kept may have been closed by the other side meanwhile: then a new one is made, once.
+        let message = match self.spool.body(round.entry).await {
+            Ok(bytes) => Message::new(bytes),
+            Err(fault) => {
+                tracing::error!(trace = %round.entry.trace, queue = %round.entry.id, %fault, "the message cannot be read; its recipients wait");
+                let text = "4.3.0 the message cannot be read from the store; an operator has been told".to_owned();
+                return Fate::all(recipients, &Reply { code: 0, text }, None, Wait::Tried);
+            }
+        };
+        let mut fates = Vec::with_capacity(recipients.len());
+        let mut open = recipients;
         let mut fresh = false;
-        let outcome = loop {
-            let mut connection = match place.connection(fresh).await {
+        while !open.is_empty() {
+            let connection = tokio::select! {
+                biased;
+                connection = place.connection(fresh) => connection,
+                () = round.stop.cancelled() => {
+                    fates.extend(Fate::all(open, &Trouble::Stopping.reply(), None, Wait::NotYet(now_s())));
+                    break;
+                }
+            };
+            let mut connection = match connection {
                 Ok(connection) => connection,
-                Err(no_route) => break Err((no_route, None)),
+                Err(no_route) => {
+                    fates.extend(self.no_route(&place, open, no_route));
+                    break;
+                }
             };
-            let host = connection.host.clone();
+            let later = open.split_off(connection.recipients_max().min(open.len()));
+            let refs: Vec<&Recipient> = open.iter().collect();
+            let began = Instant::now();
             let kept = connection.used > 0;
-            match connection.send(entry, &refs, message).await {
-                Ok(replies) => {
-                    let reports = connection.reports();
-                    place.give_back(connection).await;
-                    break Ok((replies, host, reports));
-                }
-                Err(_) if kept && !fresh => fresh = true,
-                Err(trouble) => break Err((from_trouble(&trouble), Some(host))),
+            let sent = connection.send(round.entry, &refs, &message, round.stop).await;
+            let host = connection.host.clone();
+            let reported_there = connection.reports();
+            let mut undecided = Vec::new();
+            let (mut decided, mut delivered) = (0, false);
+            for (recipient, reply) in open.into_iter().zip(sent.replies) {
+                let Some(reply) = reply else {
+                    undecided.push(recipient);
+                    continue;
+                };
+                decided += 1;
+                let state = self.state(&reply);
+                delivered |= state == State::Delivered;
+                let host = Some(host.clone());
+                fates.push(Fate { recipient, state, reply, host, here: false, reported_there, wait: Wait::Tried });
             }
-        };
-        match outcome {
-            Ok((replies, host, reports)) => {
-                place.worked();
-                let fates = recipients.into_iter().zip(replies).map(|(recipient, reply)| {
-                    let state = match reply.code / 100 {
-                        2 => State::Delivered,
-                        5 => State::Failed,
-                        _ => State::Waiting,
+            undecided.extend(later);
+            open = undecided;
+            match sent.trouble {
+                None => {
+                    place.worked(began.elapsed().as_secs_f64());
+                    place.give_back(connection);
+                    fresh = false;
+                }
+                // One that was kept may have been closed by the other side meanwhile: that says nothing of the destination.
+                Some(trouble) if kept && !fresh && decided == 0 && !sent.data_ended && trouble != Trouble::Stopping => {
+                    fresh = true
+                }
+                Some(Trouble::Stopping) => {
+                    let wait = if sent.data_ended { Wait::Tried } else { Wait::NotYet(now_s()) };
+                    fates.extend(Fate::all(open, &Trouble::Stopping.reply(), None, wait));
+                    break;
+                }
+                Some(trouble) => {
+                    let reply = trouble.reply();
+                    // 421: the whole server goes, not this mail (RFC 5321 3.8).
+                    let rest = match trouble {
+                        Trouble::Refused(_) => Some(place.failed(&reply.text)),
+                        _ => place.broke(&reply.text),
                     };
-                    Fate {
-                        recipient,
-                        state,
-                        reply,
-                        host: Some(host.clone()),
-                        reported_there: reports,
-                        not_before_s: None,
-                        tried: true,
-                    }
-                });
-                fates.collect()
-            }
-            Err((no_route, host)) => {
-                let reply = Reply { code: if host.is_none() { 0 } else { no_route.code }, text: no_route.text };
-                if no_route.permanent {
-                    return all(recipients, State::Failed, &reply, host.as_deref(), None, true);
+                    fates.extend(Fate::all(open, &reply, Some(&host), rest.map_or(Wait::Tried, Wait::TriedThenRests)));
+                    break;
                 }
-                let until_s = place.failed(&reply.text, now_s());
-                all(recipients, State::Waiting, &reply, host.as_deref(), Some(until_s), true)
+            }
+            if delivered && !(round.alone && open.is_empty()) {
+                fates = self.settle_delivered(round, fates).await;
             }
         }
+        fates
     }
 
-    /// Writes the fates down, with the reports they make, and logs one line each.
-    async fn settle(&self, entry: &Entry, fates: Vec<Fate>, message: &Bytes, now: i64) {
-        let mut updates = Vec::with_capacity(fates.len());
-        let (mut failed, mut delayed, mut relayed) = (Vec::new(), Vec::new(), Vec::new());
-        let sender = entry.sender.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string);
-        for fate in fates {
-            let Fate { recipient, mut state, reply, host, reported_there, not_before_s, tried } = fate;
-            let attempts = recipient.attempts + u32::from(tried);
-            let mut update = RecipientUpdate {
-                n: recipient.n,
-                state,
-                next_try_s: now,
-                tried_s: tried.then_some(now),
-                reply: reply.clone(),
-                delay_told: recipient.delay_told,
-            };
-            let mut about =
-                About { address: recipient.address.clone(), orcpt: recipient.orcpt.clone(), reply, host, retry_until_s: None };
-            if state == State::Waiting {
-                match after_deferral(
-                    &self.settings,
-                    now,
-                    entry.created_s,
-                    entry.expires_s,
-                    attempts,
-                    recipient.delay_told,
-                    rand::random::<f64>(),
-                ) {
-                    Next::Expired => {
-                        state = State::Failed;
-                        about.reply.text = format!("{} (given up after {} tries)", about.reply.text, attempts);
-                    }
-                    Next::Retry { at_s, warn } => {
-                        update.next_try_s = not_before_s.map_or(at_s, |t| at_s.max(t)).min(entry.expires_s.max(now + 1));
-                        if warn && recipient.notify.delay {
-                            update.delay_told = true;
-                            about.retry_until_s = Some(entry.expires_s);
-                            delayed.push(about.clone());
-                        }
-                    }
-                }
-                update.state = state;
-            }
-            let verb = match state {
-                State::Delivered => "delivered",
-                State::Waiting => "deferred",
-                State::Failed => "bounced",
-            };
-            tracing::info!(trace = %entry.trace, queue = %entry.id, from = %sender, to = %recipient.address, host = about.host.as_deref().unwrap_or("-"), code = about.reply.code, reply = %about.reply.text, attempts, age_s = now - entry.created_s, "{verb}");
-            match state {
-                State::Failed if recipient.notify.failure => failed.push(about),
-                State::Delivered if recipient.notify.success && !reported_there => relayed.push(about),
-                _ => {}
-            }
-            updates.push(update);
+    /// No connection could be had for these.
+    fn no_route(&self, place: &destination::Place<'_, D>, recipients: Vec<Recipient>, no_route: NoRoute) -> Vec<Fate> {
+        let NoRoute { permanent, code, text, host } = no_route;
+        let reply = Reply { code: if host.is_some() { code } else { 0 }, text };
+        if permanent {
+            let mut fates = Fate::all(recipients, &reply, host.as_deref(), Wait::Tried);
+            fates.iter_mut().for_each(|f| f.state = State::Failed);
+            return fates;
         }
-        let reports = [(Action::Failed, failed), (Action::Delayed, delayed), (Action::Relayed, relayed)];
-        let reports = reports
-            .into_iter()
-            .filter(|(_, about)| !about.is_empty())
-            .filter_map(|(action, about)| self.report(entry, action, &about, message, now));
-        let update = Update { id: entry.id, recipients: updates, reports: reports.collect() };
-        loop {
-            // The outcome is known here and nowhere else: it is written until it is written, or the process ends.
-            match self.spool.update(update.clone()).await {
-                Ok(()) => return,
-                Err(fault) => {
-                    tracing::error!(trace = %entry.trace, queue = %entry.id, %fault, "the outcome of a try cannot be written; it is tried again");
-                    tokio::time::sleep(FAULT_PAUSE).await;
-                }
-            }
-        }
+        let until_s = place.failed(&reply.text);
+        Fate::all(recipients, &reply, host.as_deref(), Wait::TriedThenRests(until_s))
     }
 
-    fn report(&self, entry: &Entry, action: Action, about: &[About], message: &Bytes, now_s: i64) -> Option<Report> {
-        // RFC 5321 6.1: no report about a message that had no return path.
-        let sender = entry.sender.as_ref()?;
-        let trace = TraceId(rand::random());
-        let notice = Notice {
-            host_name: &self.settings.host_name,
-            sender,
-            action,
-            about,
-            envid: entry.envid.as_deref(),
-            ret: entry.ret,
-            arrived_s: entry.created_s,
-            now_s,
-            original: message,
-            about_trace: entry.trace,
-            trace,
-        };
-        tracing::info!(trace = %trace, about = %entry.trace, to = %sender, "reported to the sender: {action:?}");
-        Some(Report { to: sender.clone(), message: notice.build(), trace })
+    /// RFC 5321 4.2.1
+    fn state(&self, reply: &Reply) -> State {
+        match reply.code {
+            200..=299 => State::Delivered,
+            // RFC 4954 6: the smart host wants another sign-in; the operator has to mend that, and the mail waits.
+            530 | 534 | 535 | 538 if self.settings.smart_host.is_some() => State::Waiting,
+            500..=599 => State::Failed,
+            _ => State::Waiting,
+        }
     }
 }
 
-fn from_trouble(trouble: &Trouble) -> route::NoRoute {
+fn from_trouble(trouble: &Trouble, host: Option<&str>) -> NoRoute {
     let reply = trouble.reply();
-    route::NoRoute { permanent: trouble.is_permanent(), code: reply.code, text: reply.text }
+    let said = matches!(trouble, Trouble::Refused(_));
+    let host = if said { host.map(str::to_owned) } else { None };
+    NoRoute { permanent: trouble.is_permanent(), code: reply.code, text: reply.text, host }
 }

@@ -36,7 +36,7 @@ pub fn after_deferral(
     let wait_s = (wait_s * (1.0 + spread.clamp(0.0, 1.0) / 10.0)).max(1.0);
     // A last try at the moment of expiry beats giving up in the middle of a long pause.
     let at_s = (now_s + wait_s as i64).min(expires_s);
-    let warn = !delay_told && now_s - created_s >= i64::try_from(settings.warn_after.as_secs()).unwrap_or(i64::MAX);
+    let warn = !delay_told && now_s.saturating_sub(created_s) >= i64::try_from(settings.warn_after.as_secs()).unwrap_or(i64::MAX);
     Next::Retry { at_s, warn }
 }
 

@@ -37,6 +37,12 @@ pub struct Settings {
     pub keep_idle: Duration,
     /// Messages on one connection.
     pub per_connection: u32,
+    /// Recipients in one transaction (RFC 5321 4.5.3.1.8: every server takes 100).
+    pub recipients: usize,
+    /// Pause after a fault of the store before it is tried again.
+    pub fault_pause: Duration,
+    /// A message that is being handed over when the queue is stopped may take so long to end.
+    pub stop_grace: Duration,
 }
 
 impl Default for Settings {
@@ -58,6 +64,9 @@ impl Default for Settings {
             data_timeout: minutes(10),
             keep_idle: Duration::from_secs(5),
             per_connection: 100,
+            recipients: 100,
+            fault_pause: Duration::from_secs(5),
+            stop_grace: Duration::from_secs(20),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Destinations: how many connections each may have, which rest after a failure, which connections are kept for the next
 //! message.
 
+use super::now_s;
 use crate::client::{Connection, TlsUse, Trouble};
 use crate::dns::Dns;
 use crate::route::{self, HostAnswer, NoRoute};
@@ -16,13 +17,17 @@ use twinpost_wire::{ClientTls, connect};
 
 /// First rest of a destination that cannot be reached, in seconds.
 const REST_FIRST_S: i64 = 15;
-/// Pause of mail for a destination that has as much as it can take.
-const BUSY_S: i64 = 20;
 /// Longest rest.
 const REST_MAX_S: i64 = 1800;
-/// Hosts and addresses tried for one delivery.
+/// Messages in a row that break a connection before the destination, and not the message, is held to be the cause.
+const BREAKS_MAX: u32 = 3;
+/// Longest time that mail is put off because a destination is busy, in seconds.
+const PUT_OFF_MAX_S: f64 = 900.0;
+/// A transaction is held to take so long until it is known better, in seconds.
+const SERVICE_FIRST_S: f64 = 0.01;
+/// Addresses tried for one connection.
 const TRIES_MAX: usize = 10;
-/// Destinations remembered; the oldest that do nothing are forgotten.
+/// Destinations remembered; those that do nothing are forgotten.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// A destination for people to look at.
@@ -38,12 +43,20 @@ pub struct Status {
     pub reason: String,
 }
 
-/// A destination that rests.
-pub struct Rest {
-    /// Until then, seconds since 1970 UTC.
-    pub until_s: i64,
-    /// The failure.
-    pub reason: String,
+/// No place at a destination.
+pub enum NoPlace {
+    /// It rests after a failure.
+    Rests {
+        /// Until then, seconds since 1970 UTC.
+        until_s: i64,
+        /// The failure.
+        reason: String,
+    },
+    /// As much as it can take is on its way.
+    Busy {
+        /// Its turn comes then, seconds since 1970 UTC.
+        until_s: i64,
+    },
 }
 
 struct Destination {
@@ -52,8 +65,43 @@ struct Destination {
     /// Entries that wait for a place.
     waiting: usize,
     failures: u32,
+    breaks: u32,
     rest_until_s: i64,
     reason: String,
+    /// How long a transaction takes, smoothed, in seconds.
+    service_s: f64,
+    /// The turn of the last entry that was put off, seconds since 1970 UTC.
+    put_off_until_s: f64,
+}
+
+impl Destination {
+    fn new(places: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            kept: Vec::new(),
+            waiting: 0,
+            failures: 0,
+            breaks: 0,
+            rest_until_s: 0,
+            reason: String::new(),
+            service_s: SERVICE_FIRST_S,
+            put_off_until_s: 0.0,
+        }
+    }
+
+    fn rests(&self) -> Option<NoPlace> {
+        (self.rest_until_s > now_s()).then(|| NoPlace::Rests { until_s: self.rest_until_s, reason: self.reason.clone() })
+    }
+
+    /// A turn behind all that wait, at the pace at which the destination takes mail: an entry that is put off comes back
+    /// about when there is room, not again and again.
+    fn turn_s(&mut self, places: usize) -> i64 {
+        let now = now_s() as f64;
+        let each_s = self.service_s / places as f64;
+        let behind_waiting = now + self.waiting as f64 * each_s;
+        self.put_off_until_s = (self.put_off_until_s.max(behind_waiting) + each_s).min(now + PUT_OFF_MAX_S);
+        self.put_off_until_s.ceil().max(now + 1.0) as i64
+    }
 }
 
 /// All destinations.
@@ -85,7 +133,13 @@ pub struct Place<'a, D> {
     owner: &'a Destinations<D>,
     key: String,
     _one: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+}
+
+/// Why no connection could be made to one host.
+enum NoHost {
+    /// It is ourselves.
+    Own(NoRoute),
+    Other(NoRoute),
 }
 
 impl<D: Dns> Destinations<D> {
@@ -99,8 +153,12 @@ impl<D: Dns> Destinations<D> {
                 SmartHostTls::Implicit => TlsUse::Implicit(ClientTls::verified(&host.ca_file).map_err(|e| e.to_string())?),
             }),
         };
-        let connections = Arc::new(Semaphore::new(settings.connections));
+        let connections = Arc::new(Semaphore::new(settings.connections.max(1)));
         Ok(Self { dns, settings, connections, list: Mutex::default(), opportunistic, smart_host_tls })
+    }
+
+    fn places(&self) -> usize {
+        self.settings.per_destination.max(1)
     }
 
     /// The destination of a domain.
@@ -108,30 +166,24 @@ impl<D: Dns> Destinations<D> {
         self.settings.smart_host.as_ref().map_or_else(|| domain.to_owned(), |host| format!("{}:{}", host.host, host.port))
     }
 
-    /// Waits for a place at a destination.
-    pub async fn enter(&self, key: &str, now_s: i64) -> Result<Place<'_, D>, Rest> {
+    /// Waits for a place at a destination; `free` is how many more entries could be claimed now. What waits here may be as
+    /// many as what is free: a busy destination takes half of the queue's room at most, several share it, and some room is
+    /// always left for the others.
+    pub async fn enter(&self, key: &str, free: usize) -> Result<Place<'_, D>, NoPlace> {
         let places = {
             let mut list = self.list.lock();
-            if list.len() >= REMEMBERED_MAX {
-                let all = self.settings.per_destination;
+            if list.len() >= REMEMBERED_MAX && !list.contains_key(key) {
+                let (all, now) = (self.places(), now_s());
                 list.retain(|_, d| {
-                    d.waiting > 0 || d.rest_until_s > now_s || d.places.available_permits() < all || !d.kept.is_empty()
+                    d.waiting > 0 || d.rest_until_s > now || d.places.available_permits() < all || !d.kept.is_empty()
                 });
             }
-            let destination = list.entry(key.to_owned()).or_insert_with(|| Destination {
-                places: Arc::new(Semaphore::new(self.settings.per_destination)),
-                kept: Vec::new(),
-                waiting: 0,
-                failures: 0,
-                rest_until_s: 0,
-                reason: String::new(),
-            });
-            if destination.rest_until_s > now_s {
-                return Err(Rest { until_s: destination.rest_until_s, reason: destination.reason.clone() });
+            let destination = list.entry(key.to_owned()).or_insert_with(|| Destination::new(self.places()));
+            if let Some(rests) = destination.rests() {
+                return Err(rests);
             }
-            // One slow destination must not take all places of the queue.
-            if destination.waiting >= (self.settings.claims / 4).max(1) {
-                return Err(Rest { until_s: now_s + BUSY_S, reason: "as much as it can take is on its way".to_owned() });
+            if destination.waiting >= free.max(self.places()) {
+                return Err(NoPlace::Busy { until_s: destination.turn_s(self.places()) });
             }
             destination.waiting += 1;
             destination.places.clone()
@@ -139,13 +191,10 @@ impl<D: Dns> Destinations<D> {
         let _waiting = Waiting { owner: self, key };
         let one = places.acquire_owned().await.expect("the semaphore of a destination is never closed");
         // What waited here behind a failing try must not try the same again.
-        if let Some(destination) = self.list.lock().get(key)
-            && destination.rest_until_s > now_s
-        {
-            return Err(Rest { until_s: destination.rest_until_s, reason: destination.reason.clone() });
+        match self.list.lock().get(key).and_then(Destination::rests) {
+            Some(rests) => Err(rests),
+            None => Ok(Place { owner: self, key: key.to_owned(), _one: one }),
         }
-        let of_all = self.connections.clone().acquire_owned().await.expect("the semaphore of all connections is never closed");
-        Ok(Place { owner: self, key: key.to_owned(), _one: one, _of_all: of_all })
     }
 
     pub fn forget_rests(&self) {
@@ -154,14 +203,14 @@ impl<D: Dns> Destinations<D> {
         }
     }
 
-    pub fn status(&self, now_s: i64) -> Vec<Status> {
-        let list = self.list.lock();
+    pub fn status(&self) -> Vec<Status> {
+        let (list, now) = (self.list.lock(), now_s());
         let mut all: Vec<Status> = list
             .iter()
             .map(|(name, d)| Status {
                 name: name.clone(),
-                active: self.settings.per_destination - d.places.available_permits(),
-                rests_s: (d.rest_until_s - now_s).max(0),
+                active: self.places() - d.places.available_permits(),
+                rests_s: (d.rest_until_s - now).max(0),
                 reason: d.reason.clone(),
             })
             .filter(|s| s.active > 0 || s.rests_s > 0)
@@ -170,23 +219,55 @@ impl<D: Dns> Destinations<D> {
         all
     }
 
+    /// Ends connections that were kept for longer than is polite.
+    pub fn sweep(&self) {
+        let keep = self.settings.keep_idle;
+        let old: Vec<Connection> = {
+            let mut list = self.list.lock();
+            list.values_mut().flat_map(|d| d.kept.extract_if(.., |(_, since)| since.elapsed() >= keep).map(|(c, _)| c)).collect()
+        };
+        for connection in old {
+            tokio::spawn(connection.quit());
+        }
+    }
+
     pub async fn close(&self) {
         let kept: Vec<Connection> = self.list.lock().values_mut().flat_map(|d| d.kept.drain(..).map(|(c, _)| c)).collect();
         futures_util::future::join_all(kept.into_iter().map(Connection::quit)).await;
     }
 
+    /// The right to one more connection; an idle one of somebody else ends for it.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = self.connections.clone().try_acquire_owned() {
+            return permit;
+        }
+        let oldest = {
+            let mut list = self.list.lock();
+            let key = list.iter().filter_map(|(k, d)| Some((d.kept.first()?.1, k.clone()))).min().map(|(_, k)| k);
+            key.and_then(|k| list.get_mut(&k)).filter(|d| !d.kept.is_empty()).map(|d| d.kept.remove(0).0)
+        };
+        if let Some(mut idle) = oldest {
+            if let Some(permit) = idle.permit.take() {
+                tokio::spawn(idle.quit());
+                return permit;
+            }
+        }
+        self.connections.clone().acquire_owned().await.expect("the semaphore of all connections is never closed")
+    }
+
     /// Connects to the first host of the destination that answers.
     async fn open(&self, key: &str) -> Result<Connection, NoRoute> {
         if let (Some(host), Some(tls)) = (&self.settings.smart_host, &self.smart_host_tls) {
-            let addresses = match host.host.parse::<IpAddr>() {
-                Ok(ip) => vec![ip],
-                Err(_) => self.addresses(&host.host).await?,
-            };
-            return self.first_of(&host.host, &addresses, host.port, tls, host.credentials.as_ref()).await;
+            let opened = self.open_smart_host(&host.host, host.port, tls, host.credentials.as_ref()).await;
+            // Whatever is wrong with the smart host is the operator's to mend: the mail waits meanwhile, it does not bounce.
+            return opened.map_err(|no_route| NoRoute { permanent: false, ..no_route });
         }
         let tls = TlsUse::Opportunistic(self.opportunistic.clone());
+        let mut tries = TRIES_MAX;
         if let Some(ip) = route::literal(key) {
-            return self.first_of(key, &[ip], self.settings.port, &tls, None).await;
+            return self.first_of(key, &[ip], self.settings.port, &tls, None, &mut tries).await.map_err(|e| match e {
+                NoHost::Own(no_route) | NoHost::Other(no_route) => no_route,
+            });
         }
         let mx = self.dns.mx(key).await;
         let hosts = route::hosts(key, mx, &self.settings.host_name, |records| {
@@ -194,35 +275,50 @@ impl<D: Dns> Destinations<D> {
                 records.swap(i, rand::random_range(0..=i));
             }
         })?;
-        let mut last = None;
+        let mut last: Option<NoRoute> = None;
         for host in hosts.iter().take(TRIES_MAX) {
             let tried = match self.addresses(host).await {
-                Ok(addresses) => self.first_of(host, &addresses, self.settings.port, &tls, None).await,
-                Err(no_route) => Err(no_route),
+                Ok(addresses) => self.first_of(host, &addresses, self.settings.port, &tls, None, &mut tries).await,
+                Err(no_route) => Err(NoHost::Other(no_route)),
             };
             match tried {
                 Ok(connection) => return Ok(connection),
+                // RFC 5321 5.1: we are one of its hosts; those behind us would send the mail back to us.
+                Err(NoHost::Own(no_route)) => {
+                    last = last.or(Some(no_route));
+                    break;
+                }
                 // One host that says no for good does not speak for the others (RFC 5321 5.1): the next one is asked, and a
                 // temporary failure of any of them keeps the mail.
-                Err(no_route) => {
-                    if last.as_ref().is_none_or(|l: &NoRoute| l.permanent) {
-                        last = Some(no_route);
-                    }
-                }
+                Err(NoHost::Other(no_route)) => last = Some(worse(last, no_route)),
+            }
+            if tries == 0 {
+                break;
             }
         }
-        Err(last.unwrap_or_else(|| NoRoute { permanent: false, code: 451, text: format!("4.4.4 no host for {key}") }))
+        Err(last.unwrap_or_else(|| NoRoute::later(format!("4.4.4 no host for {key}"))))
+    }
+
+    async fn open_smart_host(
+        &self,
+        host: &str,
+        port: u16,
+        tls: &TlsUse,
+        credentials: Option<&(String, String)>,
+    ) -> Result<Connection, NoRoute> {
+        let addresses = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) => vec![ip],
+            Err(_) => self.addresses(host).await?,
+        };
+        let opened = self.first_of(host, &addresses, port, tls, credentials, &mut TRIES_MAX.clone()).await;
+        opened.map_err(|(NoHost::Own(no_route) | NoHost::Other(no_route))| no_route)
     }
 
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, NoRoute> {
         match self.dns.addresses(host).await {
             HostAnswer::Addresses(list) => Ok(route::interleave(&list)),
-            HostAnswer::None => {
-                Err(NoRoute { permanent: true, code: 550, text: format!("5.4.4 the host {host} has no address") })
-            }
-            HostAnswer::Unknown(why) => {
-                Err(NoRoute { permanent: false, code: 451, text: format!("4.4.3 no answer from DNS about {host}: {why}") })
-            }
+            HostAnswer::None => Err(NoRoute::never(format!("5.4.4 the host {host} has no address"))),
+            HostAnswer::Unknown(why) => Err(NoRoute::later(format!("4.4.3 no answer from DNS about {host}: {why}"))),
         }
     }
 
@@ -233,24 +329,28 @@ impl<D: Dns> Destinations<D> {
         port: u16,
         tls: &TlsUse,
         credentials: Option<&(String, String)>,
-    ) -> Result<Connection, NoRoute> {
-        let mut last = NoRoute { permanent: true, code: 550, text: format!("5.4.4 the host {host} has no address") };
-        for ip in addresses.iter().take(TRIES_MAX) {
-            let to = SocketAddr::new(*ip, port);
-            // RFC 5321 5.1, 6.3: mail for others that leads back to ourselves would turn in a circle.
-            if self.settings.own_addresses.contains(&to) {
-                return Err(NoRoute {
-                    permanent: true,
-                    code: 550,
-                    text: format!("5.4.6 {host} ({to}) is this server itself: the mail would loop"),
-                });
+        tries: &mut usize,
+    ) -> Result<Connection, NoHost> {
+        let own = |why: &str| NoHost::Own(NoRoute::never(format!("5.4.6 the mail would loop: {why}")));
+        let mut last = None;
+        // RFC 5321 5.1, 6.3: mail for others that leads back to ourselves would turn in a circle.
+        let is_own = |ip: &IpAddr| self.settings.own_addresses.contains(&SocketAddr::new(ip.to_canonical(), port));
+        if let Some(ip) = addresses.iter().find(|ip| is_own(ip)) {
+            return Err(own(&format!("{host} ({ip}) is this server itself")));
+        }
+        for ip in addresses {
+            if *tries == 0 {
+                break;
             }
+            *tries -= 1;
+            let to = SocketAddr::new(ip.to_canonical(), port);
             match self.connect(host, to, tls, credentials).await {
                 Ok(connection) => return Ok(connection),
-                Err(trouble) => last = super::from_trouble(&trouble),
+                Err(Trouble::Loop(why)) => return Err(own(&why)),
+                Err(trouble) => last = Some(worse(last, super::from_trouble(&trouble, Some(host)))),
             }
         }
-        Err(last)
+        Err(NoHost::Other(last.unwrap_or_else(|| NoRoute::later(format!("4.4.4 the host {host} was not tried")))))
     }
 
     async fn connect(
@@ -288,22 +388,38 @@ impl<D: Dns> Destinations<D> {
             Ok(Err(error)) => return Err(Trouble::Broken(format!("no connection to {host} ({to}): {error}"))),
             Ok(Ok(stream)) => stream,
         };
+        // Where this site listens on all addresses of the machine (0.0.0.0, [::]), a connection to one of them comes from
+        // that address.
+        let everywhere = self.settings.own_addresses.iter().any(|own| own.ip().is_unspecified() && own.port() == to.port());
+        if everywhere && stream.local_addr().ip() == stream.peer_addr().ip() {
+            return Err(Trouble::Loop(format!("{host} ({to}) is this server itself")));
+        }
         Connection::greet(stream, host, tls, credentials, &self.settings).await
+    }
+}
+
+/// Of two failures the one that speaks for both: a temporary one keeps the mail.
+fn worse(before: Option<NoRoute>, now: NoRoute) -> NoRoute {
+    match before {
+        Some(before) if !before.permanent => before,
+        _ => now,
     }
 }
 
 impl<D: Dns> Place<'_, D> {
     /// A connection to the destination: a kept one unless it must be `fresh`.
     pub async fn connection(&mut self, fresh: bool) -> Result<Connection, NoRoute> {
-        if !fresh {
-            while let Some((connection, since)) = self.kept() {
-                if since.elapsed() < self.owner.settings.keep_idle {
-                    return Ok(connection);
-                }
-                tokio::spawn(connection.quit());
+        while let Some((connection, since)) = self.kept() {
+            // One that was found dead speaks for those that were kept as long.
+            if !fresh && since.elapsed() < self.owner.settings.keep_idle {
+                return Ok(connection);
             }
+            tokio::spawn(connection.quit());
         }
-        self.owner.open(&self.key).await
+        let permit = self.owner.permit().await;
+        let mut connection = self.owner.open(&self.key).await?;
+        connection.permit = Some(permit);
+        Ok(connection)
     }
 
     fn kept(&self) -> Option<(Connection, Instant)> {
@@ -311,32 +427,50 @@ impl<D: Dns> Place<'_, D> {
     }
 
     /// Keeps a connection for the next message.
-    pub async fn give_back(&self, connection: Connection) {
-        if connection.used >= self.owner.settings.per_connection {
-            return connection.quit().await;
-        }
-        if let Some(destination) = self.owner.list.lock().get_mut(&self.key) {
+    pub fn give_back(&self, connection: Connection) {
+        // Where connections are short, an idle one is worth less than somebody else's.
+        let short = self.owner.connections.available_permits() == 0;
+        if short || connection.is_spent() || connection.used >= self.owner.settings.per_connection {
+            tokio::spawn(connection.quit());
+        } else if let Some(destination) = self.owner.list.lock().get_mut(&self.key) {
             destination.kept.push((connection, Instant::now()));
         }
     }
 
-    /// The destination answered.
-    pub fn worked(&self) {
+    /// The destination answered a transaction that took so long.
+    pub fn worked(&self, took_s: f64) {
         if let Some(destination) = self.owner.list.lock().get_mut(&self.key) {
             destination.failures = 0;
+            destination.breaks = 0;
             destination.rest_until_s = 0;
             destination.reason.clear();
+            destination.service_s = (0.8 * destination.service_s + 0.2 * took_s).max(0.0001);
         }
     }
 
-    /// The destination could not be reached; gives the end of its rest in seconds since 1970 UTC.
-    pub fn failed(&self, reason: &str, now_s: i64) -> i64 {
-        let mut list = self.owner.list.lock();
-        let Some(destination) = list.get_mut(&self.key) else { return now_s };
-        destination.failures = destination.failures.saturating_add(1);
-        let rest_s = REST_FIRST_S.saturating_mul(1 << (destination.failures - 1).min(10)).min(REST_MAX_S);
-        destination.rest_until_s = now_s + rest_s;
-        destination.reason = reason.chars().take(300).collect();
+    /// The destination could not be reached, or ended the session; gives the end of its rest in seconds since 1970 UTC.
+    pub fn failed(&self, reason: &str) -> i64 {
+        let (mut list, now) = (self.owner.list.lock(), now_s());
+        let Some(destination) = list.get_mut(&self.key) else { return now };
+        // Those who tried beside the first that failed have not found out anything new.
+        if destination.rest_until_s <= now {
+            destination.failures = destination.failures.saturating_add(1);
+            let rest_s = REST_FIRST_S.saturating_mul(1 << (destination.failures - 1).min(10)).min(REST_MAX_S);
+            destination.rest_until_s = now + rest_s;
+            destination.reason = reason.chars().take(300).collect();
+        }
         destination.rest_until_s
+    }
+
+    /// A connection broke in a transaction. That may be the message's fault (a filter that hangs, a path that loses large
+    /// packets): the destination rests only when it happens again and again. Gives the end of its rest, if it rests.
+    pub fn broke(&self, reason: &str) -> Option<i64> {
+        let breaks = {
+            let mut list = self.owner.list.lock();
+            let destination = list.get_mut(&self.key)?;
+            destination.breaks += 1;
+            destination.breaks
+        };
+        (breaks >= BREAKS_MAX).then(|| self.failed(reason))
     }
 }
