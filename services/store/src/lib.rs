@@ -17,6 +17,7 @@ mod schema;
 pub mod spool;
 mod store;
 mod types;
+mod verify;
 mod writer;
 
 pub use error::{Error, OverQuota};
@@ -24,6 +25,7 @@ pub use maintain::Compacted;
 pub use names::{LEVELS_MAX, NAME_BYTES_MAX};
 pub use store::{Options, Store};
 pub use types::*;
+pub use verify::{FaultKind, Place, VerifyFault, VerifyReport};
 
 #[cfg(test)]
 mod full_disk_tests;
