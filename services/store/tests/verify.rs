@@ -1,9 +1,9 @@
 //! `verify` on a healthy store beside running mail, on flipped bytes, missing packs and rows that contradict each other.
 mod support;
 
-use support::{Home, delivery, mail, spool, target};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use support::{Home, delivery, mail, spool, target};
 use twinpost_message::{AccountId, BodyId, Flags, Uid};
 use twinpost_sql::{Database, Location, read, transaction};
 use twinpost_store::*;
@@ -24,7 +24,8 @@ fn flip(path: &PathBuf, at: usize) {
 async fn place(location: &Location, id: BodyId) -> (usize, usize) {
     let db = Database::open(location, 1).await.unwrap();
     let sql = "SELECT place, stored_bytes FROM body WHERE id = $1";
-    let row: Result<(i64, i64), twinpost_sql::Error> = async { Ok(read!(&db, c => sqlx::query_as(sql).bind(id.0).fetch_one(c).await?)) }.await;
+    let row: Result<(i64, i64), twinpost_sql::Error> =
+        async { Ok(read!(&db, c => sqlx::query_as(sql).bind(id.0).fetch_one(c).await?)) }.await;
     db.close().await;
     let (offset, bytes) = row.unwrap();
     (usize::try_from(offset).unwrap(), usize::try_from(bytes).unwrap())

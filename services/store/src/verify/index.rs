@@ -40,7 +40,11 @@ fn checks() -> Vec<Check> {
             "SELECT t.account, t.mailbox_name, t.uid, t.body FROM trash t LEFT JOIN body b ON b.id = t.body WHERE b.id IS NULL",
             |r| {
                 let (name, uid) = (r.text(1)?, r.int(2)?);
-                Ok(format!("Deleted mail of account {} (UID {uid} of {name:?}) names the body {}, which does not exist.", r.int(0)?, r.int(3)?))
+                Ok(format!(
+                    "Deleted mail of account {} (UID {uid} of {name:?}) names the body {}, which does not exist.",
+                    r.int(0)?,
+                    r.int(3)?
+                ))
             },
         ),
         check(
@@ -113,7 +117,11 @@ fn checks() -> Vec<Check> {
              WHERE x.highest_modseq > h.head",
             |r| {
                 let (head, highest) = (r.int(0)?, r.int(3)?);
-                Ok(format!("The mailbox {:?} of account {} is at modseq {highest}, the change log ends at {head}.", r.text(2)?, r.int(1)?))
+                Ok(format!(
+                    "The mailbox {:?} of account {} is at modseq {highest}, the change log ends at {head}.",
+                    r.text(2)?,
+                    r.int(1)?
+                ))
             },
         ),
         check(

@@ -228,12 +228,14 @@ async fn tell(store: &Store, bad: Vec<Bad>, report: &mut VerifyReport) -> Result
     }
     for Bad { body, kind, why } in bad {
         let (messages, more) = places.remove(&body.id.0).unwrap_or_default();
-        let mut where_ = messages.iter().map(|p| format!("{:?} of account {} (UID {})", p.mailbox, p.account, p.uid)).collect::<Vec<_>>();
+        let mut where_ =
+            messages.iter().map(|p| format!("{:?} of account {} (UID {})", p.mailbox, p.account, p.uid)).collect::<Vec<_>>();
         if more > 0 {
             where_.push(format!("{more} more mailboxes"));
         }
         where_.append(&mut others.remove(&body.id.0).unwrap_or_default());
-        let concerned = if where_.is_empty() { "nothing refers to it".to_owned() } else { format!("it is in {}", where_.join(", ")) };
+        let concerned =
+            if where_.is_empty() { "nothing refers to it".to_owned() } else { format!("it is in {}", where_.join(", ")) };
         let text = format!("The stored message {}: {why}; {concerned}.", body.id);
         let (pack, offset) = (Some(body.place.pack), Some(body.place.offset));
         report.add(VerifyFault { kind, text, pack, offset, body: Some(body.id.0), messages });

@@ -46,7 +46,8 @@ pub(crate) struct Batch {
     tx: Option<Tx>,
     pub now_s: i64,
     pub places: HashMap<BodyHash, Location>,
-    pub fresh: HashSet<BodyHash>,
+    /// As in [`super::Work::Packed`].
+    pub fresh: HashMap<BodyHash, bool>,
     pub bodies: Vec<NewBody>,
     pub refs: HashMap<BodyId, i64>,
     /// Bodies whose damaged record was written again.
@@ -142,7 +143,7 @@ impl Batch {
             tx: None,
             now_s,
             places: HashMap::new(),
-            fresh: HashSet::new(),
+            fresh: HashMap::new(),
             bodies: Vec::new(),
             refs: HashMap::new(),
             mended: Vec::new(),

@@ -345,7 +345,7 @@ impl Committer {
         let db = batch.db.clone();
         let unknown: Vec<Value> = hashes
             .iter()
-            .filter(|h| !batch.fresh.contains(*h) && self.state.bodies.get(*h).is_none())
+            .filter(|h| batch.fresh.get(*h) != Some(&false) && self.state.bodies.get(*h).is_none())
             .map(|h| h.0.to_vec().into())
             .collect();
         if !unknown.is_empty() {
@@ -366,7 +366,7 @@ impl Committer {
     pub(super) fn body(&mut self, batch: &mut Batch, body: &Prepared) -> Result<BodyId, Error> {
         let place = batch.places.get(&body.hash()).copied();
         if let Some(id) = self.state.bodies.get(&body.hash()).copied() {
-            if batch.fresh.contains(&body.hash())
+            if batch.fresh.contains_key(&body.hash())
                 && let Some(place) = place
                 && !batch.bodies.iter().any(|b| b.id == id)
             {

@@ -30,7 +30,7 @@ use crate::spool::{SpoolAction, SpoolUpdate};
 use crate::types::{
     Annotation, Append, Appended, Delivered, Delivery, Expunged, FlagsSet, Prepared, SetFlags, SpecialUse, Transfer, Transferred,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use twinpost_message::view::Snapshot;
@@ -193,8 +193,8 @@ pub(crate) enum Work {
     Packed {
         ops: Vec<Op>,
         places: Arc<HashMap<BodyHash, Location>>,
-        /// Those that had no row in the index when they were appended.
-        fresh: HashSet<BodyHash>,
+        /// Those that were written now. They have no row in the index; true: they replace a damaged record and may have one.
+        fresh: HashMap<BodyHash, bool>,
     },
     /// The last of all.
     Close(oneshot::Sender<()>),

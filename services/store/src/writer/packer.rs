@@ -102,10 +102,10 @@ impl Packer {
             });
         }
         let mut places = HashMap::with_capacity(needed.len());
-        let mut fresh = HashSet::new();
+        let mut fresh = HashMap::new();
         let stored = self.look_up(&needed, &mut places).await;
         let outcome = match stored {
-            Ok(()) => {
+            Ok(damaged) => {
                 let missing: Vec<&Prepared> = needed.values().filter(|b| !places.contains_key(&b.hash())).collect();
                 let hashes: Vec<BodyHash> = missing.iter().map(|b| b.hash()).collect();
                 let records = missing.iter().map(|b| b.inner.record.clone()).collect();
@@ -113,7 +113,7 @@ impl Packer {
                     for (hash, location) in hashes.into_iter().zip(locations) {
                         self.known.insert(hash, location);
                         places.insert(hash, location);
-                        fresh.insert(hash);
+                        fresh.insert(hash, damaged.contains(&hash));
                     }
                 })
             }
@@ -137,12 +137,12 @@ impl Packer {
         self.work.send(Work::Packed { ops, places: Arc::new(places), fresh }).await.map_err(|_| ())
     }
 
-    /// Where the bodies are that are stored already.
+    /// Where the bodies are that are stored already; answers those whose records are damaged and must be written again.
     async fn look_up(
         &mut self,
         needed: &HashMap<BodyHash, Prepared>,
         places: &mut HashMap<BodyHash, Location>,
-    ) -> Result<(), Error> {
+    ) -> Result<HashSet<BodyHash>, Error> {
         let mut unknown: Vec<Value> = Vec::new();
         let damaged: HashSet<BodyHash> = {
             let mut damaged = self.damaged.lock();
@@ -157,7 +157,7 @@ impl Packer {
             }
         }
         if unknown.is_empty() {
-            return Ok(());
+            return Ok(damaged);
         }
         let head = "SELECT hash, pack, place, stored_bytes FROM body WHERE hash";
         for row in db::fetch_in(&self.db, head, &[], &unknown, "").await? {
@@ -166,7 +166,7 @@ impl Packer {
             self.known.insert(hash, place);
             places.insert(hash, place);
         }
-        Ok(())
+        Ok(damaged)
     }
 
     async fn append(&mut self, records: Vec<crate::pack::record::EncodedRecord>) -> Result<Vec<Location>, Error> {
