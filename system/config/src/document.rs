@@ -94,8 +94,8 @@ section! {
         max_hops: u32 = "50", in "10" ..= "200";
         /// Largest header of a message.
         max_header: BytesSize = "\"512 KiB\"", in "16 KiB" ..= "16 MiB";
-        /// Bare CR or LF in a message: refuse it, or repair it to CRLF. Neither ever ends a message.
-        bare_line_ends: BareLineEnds = "\"refuse\"";
+        /// Bare CR or LF in a message: repair it to CRLF, or refuse the message. Neither ever ends a message.
+        bare_line_ends: BareLineEnds = "\"repair\"";
         /// The answer to mail for a full mailbox.
         over_quota: OverQuota = "\"defer\"";
         /// How long a client may be silent between commands.

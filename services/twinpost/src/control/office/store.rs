@@ -40,7 +40,20 @@ impl Office {
                 let back = self.store.restore(account, ids).await.map_err(Failure::because)?;
                 Ok(json!({ "restored": back.len() }))
             }
-            StoreOrder::Verify | StoreOrder::Rebuild => Err(Failure::because("VERIFY-PENDING")),
+            StoreOrder::Verify => {
+                let report = self
+                    .store
+                    .verify(|done, total| super::tell(&progress, "checking packs", done, total))
+                    .await
+                    .map_err(Failure::because)?;
+                let clean = report.is_clean();
+                let total = report.faults_total;
+                let shown = super::shown(report)?;
+                if clean { Ok(shown) } else { Err(Failure::faults(format!("{total} faults were found; see above"), shown)) }
+            }
+            StoreOrder::Rebuild => Err(Failure::because(
+                "the node must be stopped before its index is made again: stop it and give this order again",
+            )),
         }
     }
 
