@@ -40,7 +40,9 @@ const fn rfc(number: u32, state: State, title: &'static str, note: &'static str)
 use State::{Part, Read, Used, Whole};
 
 pub const TABLE: &[Rfc] = &[
+    rfc(1035, Used, "Domain Names - Implementation and Specification", "answers that do not fit UDP are asked for again by TCP"),
     rfc(1047, Used, "Duplicate Messages and SMTP", "why a message may go out twice when the reply to its end is lost"),
+    rfc(1428, Used, "Transition of Internet Mail from Just-Send-8 to 8bit-SMTP/MIME", "the name of a charset that nobody named"),
     rfc(1870, Whole, "SMTP Service Extension for Message Size Declaration", "server and queue"),
     rfc(
         1939,
@@ -76,6 +78,12 @@ pub const TABLE: &[Rfc] = &[
         "names of attached files in BODYSTRUCTURE and search",
     ),
     rfc(2449, Whole, "POP3 Extension Mechanism", "LOGIN-DELAY is not announced: there is none"),
+    rfc(
+        2554,
+        Used,
+        "SMTP Service Extension for Authentication",
+        "how servers before it wrote AUTH, which the queue understands too",
+    ),
     rfc(2595, Part, "Using TLS with IMAP, POP3 and ACAP", "STLS of POP3; ACAP is not spoken"),
     rfc(2920, Whole, "SMTP Service Extension for Command Pipelining", "server and queue"),
     rfc(2971, Whole, "IMAP4 ID extension", ""),
@@ -121,6 +129,7 @@ pub const TABLE: &[Rfc] = &[
         "only its answer code TOOBIG; CATENATE is not offered",
     ),
     rfc(4616, Whole, "The PLAIN Simple Authentication and Security Layer (SASL) Mechanism", "nobody may act as somebody else"),
+    rfc(4648, Used, "The Base16, Base32, and Base64 Data Encodings", "Base64 of converted bodies"),
     rfc(4731, Whole, "IMAP4 Extension to SEARCH Command for Controlling What Kind of Information Is Returned", ""),
     rfc(4954, Whole, "SMTP Service Extension for Authentication", "on the submission ports; the queue signs in at a smart host"),
     rfc(4959, Whole, "IMAP Extension for Simple Authentication and Security Layer (SASL) Initial Client Response", ""),
