@@ -3,6 +3,7 @@
 A case is a function of (bench, side) that returns {figure: number}. `side` is "ours" or "peer". The title, unit and
 direction of each figure stand in FIGURES, so that results of both sides meet in one table.
 """
+import contextlib
 import json
 import select
 import subprocess
@@ -39,6 +40,9 @@ def load(bench, kind, port, *arguments, **kw):
     command = [TARGET / "twinpost-load", kind]
     command += ["--addr", f"127.0.0.1:{port}"] if port else []
     text = run([*command, *arguments], bench.deadline, bench.dir / "load.log", **kw)
+    if not text.strip():
+        tail = (bench.dir / "load.log").read_text(errors="replace").strip().splitlines()[-1:]
+        raise Failed(" ".join(tail))
     return json.loads(text.strip().splitlines()[-1])
 
 
@@ -48,7 +52,7 @@ def send(bench, server, mail):
     before = sum(cpu_s(p) for p in server.pids())
     report = load(bench, "smtp", server.smtp, "--to", addresses.pattern, "--users", mail.users, "--domains", mail.domains,
                   "--recipients", mail.recipients, "--messages", mail.messages, "--size", mail.size,
-                  "--connections", mail.connections)
+                  "--connections", mail.connections, check=False)
     if report["refused"] or report["fault"] or report["answered"] != mail.messages:
         raise Failed(f"{server.name} did not take all messages: {report}")
     answered = time.monotonic()
@@ -197,10 +201,10 @@ def pop3(bench, side):
     return figures
 
 
-def hold_idle(bench, server, port, connections, users, tls):
-    """Private KiB of the server for each idle, selected connection."""
+@contextlib.contextmanager
+def held_idle(bench, server, port, connections, users, tls):
+    """Keeps so many connections selected and idle."""
     user, password = server.login(Addresses(users).pattern)
-    before = private_kib(server.imap_pid())
     command = [TARGET / "twinpost-load", "idle", "--addr", f"127.0.0.1:{port}", "--user", user, "--password", password,
                "--connections", connections, "--users", users, *(["--tls"] if tls else [])]
     with open(bench.dir / "load.log", "ab") as log:
@@ -208,35 +212,39 @@ def hold_idle(bench, server, port, connections, users, tls):
     try:
         if not select.select([child.stdout], [], [], bench.deadline.left())[0]:
             raise Failed(f"{connections} idle connections were not open in time")
-        line = child.stdout.readline()
-        if not line:
+        if not child.stdout.readline():
             tail = (bench.dir / "load.log").read_text(errors="replace").strip().splitlines()[-1:]
             raise Failed(f"{server.name} did not hold {connections} idle connections: {' '.join(tail)}")
         time.sleep(3)  # not a wait for an event: allocators and login processes come to rest
-        after = private_kib(server.imap_pid())
+        yield private_kib(server.imap_pid())
         child.stdin.close()
         child.wait(bench.deadline.left())
     finally:
         child.kill()
         child.wait()
         child.stdout.close()
-    return (after - before) / connections
 
 
 def idle(bench, side):
-    users = 100
+    # One account: each further one signs in by Argon2id, whose memory the allocator keeps and connections would then use.
+    users, few, many = 1, bench.few(500), bench.few(2000)
     addresses = Addresses(users)
     figures = {}
-    for many in (500, 2000):
-        for tls in (False, True):
-            server = bench.start(side)
-            server.add_users(addresses, bench.deadline)
-            send(bench, server, Mail(messages=1000, size=10_240, users=users))
-            server.sign_in_all(addresses, bench.deadline)
-            hold_idle(bench, server, server.imaps if tls else server.imap, 20, users, tls)
-            figures[f"{many} {'TLS' if tls else 'plain'}"] = hold_idle(
-                bench, server, server.imaps if tls else server.imap, bench.few(many), users, tls)
-            bench.stop(server)
+    for how, tls in (("plain", False), ("TLS", True)):
+        server = bench.start(side)
+        server.add_users(addresses, bench.deadline)
+        send(bench, server, Mail(messages=1000, size=10_240, users=users))
+        server.sign_in_all(addresses, bench.deadline)
+        port = server.imaps if tls else server.imap
+        with held_idle(bench, server, port, 20, users, tls):
+            pass
+        before = private_kib(server.imap_pid())
+        figures[f"whole {how}"] = before / 1024
+        with held_idle(bench, server, port, few, users, tls) as at_few:
+            with held_idle(bench, server, port, many - few, users, tls) as at_many:
+                figures[f"500 {how}"], figures[f"2000 {how}"] = (at_few - before) / few, (at_many - before) / many
+                figures[f"further {how}"] = (at_many - at_few) / (many - few)
+        bench.stop(server)
     return figures
 
 
@@ -285,6 +293,9 @@ CASES = {
         "drain and delete": ("drain and delete", "s", LESS),
     }, 240),
     "idle": ("An idle, selected IMAP connection (private memory of the server)", idle, {
-        f"{n} {how}": (f"{n:,} connections, {how}", "KiB each", LESS) for n in (500, 2000) for how in ("plain", "TLS")
+        f"{n} {how}": (f"{title}, {how}", "KiB each", LESS) for how in ("plain", "TLS")
+        for n, title in (("500", "500 connections"), ("2000", "2,000 connections"), ("further", "each one from 500 to 2,000"))
+    } | {
+        f"whole {how}": (f"the server before, {how}", "MiB", LESS) for how in ("plain", "TLS")
     }, 600),
 }

@@ -49,7 +49,9 @@ impl Maker {
             self.run
         );
         let rest = self.size_bytes.saturating_sub(out.len() - start + 2);
+        // Not between CR and LF: a bare LF would be refused, and rightly.
         let from = (n as usize * 37) % self.size_bytes.max(1);
+        let from = from + usize::from(self.body.get(from) == Some(&b'\n'));
         // A word per message: bodies differ beyond their headers.
         let _ = write!(out, "{n:08x} ");
         out.extend_from_slice(&self.body[from..from + rest.saturating_sub(9)]);
@@ -58,6 +60,32 @@ impl Maker {
                 out.pop();
             }
             out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that is strict about line ends must take all of them.
+    #[test]
+    fn every_line_ends_with_crlf() {
+        for size in [600, 10_240] {
+            let maker = Maker::new(size, 1);
+            for n in 0..3000 {
+                let mut out = Vec::new();
+                maker.make(n, &mut out);
+                assert!(out.ends_with(b"\r\n") && out.len() <= size + 2, "message {n} of {size}");
+                for (at, byte) in out.iter().enumerate() {
+                    match byte {
+                        b'\n' => assert_eq!(out[at - 1], b'\r', "message {n} of {size}"),
+                        b'\r' => assert_eq!(out[at + 1], b'\n', "message {n} of {size}"),
+                        b'.' => assert_ne!(out[at - 1], b'\n', "message {n} of {size}"),
+                        _ => {}
+                    }
+                }
+            }
         }
     }
 }

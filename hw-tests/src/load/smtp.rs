@@ -53,6 +53,8 @@ struct Counts {
     next: AtomicU64,
     answered: AtomicU64,
     refused: AtomicU64,
+    /// The first refusal in words.
+    refusal: std::sync::OnceLock<String>,
 }
 
 impl Smtp {
@@ -89,7 +91,7 @@ impl Smtp {
             "per_second": answered as f64 / elapsed.as_secs_f64(),
             "copies_per_second": (answered * smtp.recipients) as f64 / elapsed.as_secs_f64(),
             "ms": ms(elapsed),
-            "fault": first_fault,
+            "fault": first_fault.or_else(|| counts.refusal.get().cloned()),
         }))
     }
 
@@ -141,12 +143,16 @@ async fn worker(
             maker.make(n, &mut out);
             out.extend_from_slice(b".\r\n");
             client.send(&out).await?;
-            let mut good = true;
+            let mut refusal = None;
             for _ in 0..if smtp.lmtp { taken } else { 1 } {
-                good &= client.reply().await?.0 == 250;
+                let (code, text) = client.reply().await?;
+                if code != 250 {
+                    refusal = Some(text);
+                }
             }
-            if !good {
+            if let Some(text) = refusal {
                 counts.refused.fetch_add(1, Relaxed);
+                counts.refusal.get_or_init(|| text);
                 continue;
             }
             counts.answered.fetch_add(1, Relaxed);
