@@ -318,4 +318,5 @@ pub const TABLE: &[Rfc] = &[
         "IMAP Extension for Returning Mailbox METADATA in Extended LIST",
         "named where the return options of LIST are; RETURN (METADATA) is not offered",
     ),
+    rfc(9999, Whole, "An Idle Claim", ""),
 ];
