@@ -300,7 +300,7 @@ pub const TABLE: &[Rfc] = &[
         9208,
         Whole,
         "IMAP QUOTA Extension",
-        "STORAGE, MESSAGE and MAILBOX; QUOTASET is not offered: the administrator sets quotas",
+        "STORAGE and MESSAGE are limited; QUOTASET is not offered: the administrator sets quotas",
     ),
     rfc(9266, Whole, "Channel Bindings for TLS 1.3", ""),
     rfc(
@@ -318,5 +318,4 @@ pub const TABLE: &[Rfc] = &[
         "IMAP Extension for Returning Mailbox METADATA in Extended LIST",
         "named where the return options of LIST are; RETURN (METADATA) is not offered",
     ),
-    rfc(9999, Whole, "An Idle Claim", ""),
 ];
