@@ -7,6 +7,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Answers of DNS.
 pub trait Dns: Send + Sync + 'static {
@@ -31,6 +32,14 @@ impl Resolver {
     /// # Errors
     /// [`DnsFault`] when the system names none that can be used.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, DnsFault> {
+        Self::within(servers, Duration::from_secs(5))
+    }
+
+    /// The same, with the time that one name server has for one answer.
+    ///
+    /// # Errors
+    /// As for [`Resolver::new`].
+    pub fn within(servers: &[SocketAddr], timeout: Duration) -> Result<Self, DnsFault> {
         let fault = |e: &dyn std::fmt::Display| DnsFault(e.to_string());
         let builder = if servers.is_empty() {
             TokioResolver::builder_tokio().map_err(|e| fault(&e))?
@@ -48,6 +57,7 @@ impl Resolver {
         let mut builder = builder;
         // RFC 1035 4.2.1: what does not fit UDP, or is damaged there, is asked by TCP.
         builder.options_mut().try_tcp_on_error = true;
+        builder.options_mut().timeout = timeout;
         builder.build().map(Self).map_err(|e| fault(&e))
     }
 }

@@ -188,13 +188,12 @@ impl Notice<'_> {
         let _ = write!(
             text,
             "From: Mail Delivery System <MAILER-DAEMON@{host}>\r\nTo: <{to}>\r\nSubject: {subject}\r\nDate: {date}\r\nMessage-ID: <{trace}@{host}>\r\n{reference}\
-             Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type={kind};\r\n boundary=\"{boundary}\"\r\n\r\n\
+             Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"{boundary}\"\r\n\r\n\
              --{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{sentence}\r\n",
             host = self.host_name,
             to = shown(self.sender),
             date = date(self.now_s),
             trace = self.trace,
-            kind = "delivery-status",
         );
         for about in self.about {
             let _ = write!(text, "\r\n  {}\r\n", about.address);

@@ -321,12 +321,12 @@ impl<S: Spool, D: Dns> Queue<S, D> {
             match sent.trouble {
                 None => {
                     place.worked(began.elapsed().as_secs_f64());
-                    place.give_back(connection);
+                    place.give_back(connection).await;
                     fresh = false;
                 }
                 // One that was kept may have been closed by the other side meanwhile: that says nothing of the destination.
                 Some(trouble) if kept && !fresh && decided == 0 && !sent.data_ended && trouble != Trouble::Stopping => {
-                    fresh = true
+                    fresh = true;
                 }
                 Some(Trouble::Stopping) => {
                     let wait = if sent.data_ended { Wait::Tried } else { Wait::NotYet(now_s()) };

@@ -129,7 +129,7 @@ pub fn joined(code: u16, lines: &[String]) -> Reply {
             _ => line,
         };
         let line = line.trim();
-        if line.is_empty() {
+        if line.is_empty() || text.len() + 1 >= TEXT_MAX_BYTES {
             continue;
         }
         if !text.is_empty() {

@@ -93,11 +93,12 @@ impl Destination {
         (self.rest_until_s > now_s()).then(|| NoPlace::Rests { until_s: self.rest_until_s, reason: self.reason.clone() })
     }
 
-    /// A turn behind all that wait, at the pace at which the destination takes mail: an entry that is put off comes back
-    /// about when there is room, not again and again.
+    /// A turn behind all that wait, at twice the pace at which the destination takes mail: an entry that is put off comes
+    /// back before there is room for all rather than after it, so that the destination is never idle while mail for it
+    /// waits, and it is put off a few times at most, not again and again.
     fn turn_s(&mut self, places: usize) -> i64 {
         let now = now_s() as f64;
-        let each_s = self.service_s / places as f64;
+        let each_s = self.service_s / places as f64 / 2.0;
         let behind_waiting = now + self.waiting as f64 * each_s;
         self.put_off_until_s = (self.put_off_until_s.max(behind_waiting) + each_s).min(now + PUT_OFF_MAX_S);
         self.put_off_until_s.ceil().max(now + 1.0) as i64
@@ -246,11 +247,11 @@ impl<D: Dns> Destinations<D> {
             let key = list.iter().filter_map(|(k, d)| Some((d.kept.first()?.1, k.clone()))).min().map(|(_, k)| k);
             key.and_then(|k| list.get_mut(&k)).filter(|d| !d.kept.is_empty()).map(|d| d.kept.remove(0).0)
         };
-        if let Some(mut idle) = oldest {
-            if let Some(permit) = idle.permit.take() {
-                tokio::spawn(idle.quit());
-                return permit;
-            }
+        if let Some(mut idle) = oldest
+            && let Some(permit) = idle.permit.take()
+        {
+            tokio::spawn(idle.quit());
+            return permit;
         }
         self.connections.clone().acquire_owned().await.expect("the semaphore of all connections is never closed")
     }
@@ -427,11 +428,12 @@ impl<D: Dns> Place<'_, D> {
     }
 
     /// Keeps a connection for the next message.
-    pub fn give_back(&self, connection: Connection) {
+    pub async fn give_back(&self, connection: Connection) {
         // Where connections are short, an idle one is worth less than somebody else's.
         let short = self.owner.connections.available_permits() == 0;
         if short || connection.is_spent() || connection.used >= self.owner.settings.per_connection {
-            tokio::spawn(connection.quit());
+            // The place is held until it has ended: others count connections too.
+            connection.quit().await;
         } else if let Some(destination) = self.owner.list.lock().get_mut(&self.key) {
             destination.kept.push((connection, Instant::now()));
         }
