@@ -1,6 +1,6 @@
 //! LOGIN and AUTHENTICATE.
 
-use super::{Link, Ran, too_slow};
+use super::{Link, Ran, closing, too_slow};
 use crate::backend::Backend;
 use crate::codec::frame::FrameLimits;
 use crate::session::answer::{Answer, Stop, refused};
@@ -9,7 +9,8 @@ use crate::session::out::Sink;
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use twinpost_sasl::{Accounts, Attempt, Channel, Denied, Identity, Outcome, Password, authenticate, sign_in};
 use twinpost_wire::{LineEnds, ReadError, Stream};
 
@@ -19,7 +20,9 @@ const ANSWER_MAX_BYTES: usize = 12_288;
 /// The challenges of AUTHENTICATE on the connection (RFC 9051 6.2.2).
 struct Challenges<'a> {
     stream: &'a mut Stream,
-    within: Duration,
+    stop: &'a CancellationToken,
+    /// The last moment for all answers together.
+    until: Instant,
 }
 
 impl Channel for Challenges<'_> {
@@ -27,7 +30,13 @@ impl Channel for Challenges<'_> {
     async fn challenge(&mut self, base64: &str) -> Result<Vec<u8>, Stop> {
         self.stream.queue(format!("+ {base64}\r\n").as_bytes());
         Sink::flush(self.stream).await?;
-        match self.stream.read_line(ANSWER_MAX_BYTES, LineEnds::Tolerant, self.within).await {
+        let within = self.until.saturating_duration_since(Instant::now());
+        let read = tokio::select! {
+            biased;
+            read = self.stream.read_line(ANSWER_MAX_BYTES, LineEnds::Tolerant, within) => read,
+            () = self.stop.cancelled() => return Err(closing()),
+        };
+        match read {
             Ok(Some(line)) => Ok(line.to_vec()),
             Ok(None) => Err(gone(io::ErrorKind::UnexpectedEof)),
             // Not base64 either: the exchange ends with BAD.
@@ -65,8 +74,8 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
             service: "imap",
             peer,
         };
-        let within = self.patience()?;
-        let mut challenges = Challenges { stream: &mut self.stream, within };
+        let until = Instant::now() + self.patience()?;
+        let mut challenges = Challenges { stream: &mut self.stream, stop: &self.stop, until };
         let outcome = authenticate(&*self.shared.accounts, &guard, attempt, &mut challenges).await?;
         self.signed_in(tag, outcome, mechanism).await
     }

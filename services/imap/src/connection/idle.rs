@@ -6,10 +6,8 @@
 use super::{Link, Ran, closing, too_slow};
 use crate::backend::Backend;
 use crate::session::answer::{Answer, Stop};
-use crate::session::gone;
 use crate::session::out::{Out, Sink};
 use std::future::pending;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -45,7 +43,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
                 };
             }
             Sink::flush(&mut self.stream).await?;
-            match self.woken(keepalive).await {
+            match self.woken(keepalive.min(until.saturating_duration_since(Instant::now()))).await {
                 Woken::Read(read) => self.read(read)?,
                 Woken::News => {}
                 // RFC 9051 5.4: even a client in IDLE is logged out when it is gone; living ones start again after 29 minutes.
@@ -66,11 +64,12 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
                 Box::pin(self.tell_news(false)).await?;
                 Sink::flush(&mut self.stream).await?;
             } else {
-                return match self.stream.fill_more(within).await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(gone(io::ErrorKind::UnexpectedEof)),
-                    other => self.read(other),
+                let read = tokio::select! {
+                    biased;
+                    read = self.stream.fill_more(within) => read,
+                    () = self.stop.cancelled() => return Err(closing()),
                 };
+                return self.read(read);
             }
             match self.woken(until.saturating_duration_since(Instant::now())).await {
                 Woken::Read(read) => return self.read(read),

@@ -105,7 +105,12 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
         loop {
             match self.framer.advance(self.stream.buffered()) {
                 Step::More => {
-                    let read = self.stream.fill_more(self.shared.settings.transfer_timeout).await;
+                    let within = self.shared.settings.transfer_timeout;
+                    let read = tokio::select! {
+                        biased;
+                        read = self.stream.fill_more(within) => read,
+                        () = self.stop.cancelled() => return Err(closing()),
+                    };
                     self.read(read)?;
                 }
                 // Only message literals stand behind a message.

@@ -81,9 +81,12 @@ pub(super) fn write_message<S: Sink>(wanted: &Wanted, shown: &Shown<'_>, flags: 
             item => unknown |= write_item(item, entry, facts, wanted, out),
         }
     }
-    if wanted.seen.contains(&entry.uid) && !wanted.items.contains(&FetchItem::Flags) {
-        out.buf.extend_from_slice(b" FLAGS ");
-        flags.write(entry.flags, keywords, &mut out.buf);
+    if wanted.seen.contains(&entry.uid) {
+        if !wanted.items.contains(&FetchItem::Flags) {
+            out.buf.extend_from_slice(b" FLAGS ");
+            flags.write(entry.flags, keywords, &mut out.buf);
+        }
+        // RFC 7162 3.1.4.2: whatever changed the flags, the client learns the new position with them.
         if wanted.modes.condstore && !wanted.items.contains(&FetchItem::ModSeq) {
             out.buf.extend_from_slice(b" MODSEQ (");
             put_u64(&mut out.buf, entry.modseq.0);

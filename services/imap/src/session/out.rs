@@ -62,9 +62,10 @@ impl<'a, S: Sink> Out<'a, S> {
         self.hand_over();
         self.sink.flush().await
     }
-    /// Bytes that may be many: not copied when they are.
+    /// Bytes that may be many: not copied when they are. A slice keeps its whole body in memory until it is sent, so that small
+    /// ones (the headers of large messages) are copied: no more than a handful of bodies stand behind what is queued.
     pub fn bytes(&mut self, bytes: Bytes) {
-        if bytes.len() < 2048 {
+        if bytes.len() < self.chunk_bytes / 4 {
             self.buf.extend_from_slice(&bytes);
         } else {
             self.hand_over();

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use twinpost_dialogue::{Duplex, Peer};
 use twinpost_imap::{Server, Settings};
 use twinpost_limits::Limiter;
 use twinpost_message::AccountId;
-use twinpost_sasl::{Accounts, Denied, Identity, Password, ScramSecret};
+use twinpost_sasl::{Accounts, Bindings, Denied, Identity, Password, ScramSecret};
 use twinpost_wire::{ClientTls, SelfSignedSettings, ServerTls, Stream, self_signed};
 
 /// Eve's password is `secret`; the suspended account is `sue`, the one without IMAP `pat`.
@@ -29,11 +31,16 @@ impl Accounts for People {
         let found = self.0.password(user).filter(|(_, known)| known == password.reveal());
         found.map(|(account, _)| Identity { account, address: user.to_owned() }).ok_or(Denied::Credentials)
     }
-    async fn scram_secret(&self, _user: &str) -> Result<ScramSecret, Denied> {
-        Err(Denied::Unavailable)
+    async fn scram_secret(&self, user: &str) -> Result<ScramSecret, Denied> {
+        Ok(match self.0.password(user) {
+            Some((_, password)) => ScramSecret::from_password(&password, b"salt of 16 bytes", 4096),
+            None => ScramSecret::fake(user, b"key of this installation"),
+        })
     }
-    async fn scram_done(&self, _user: &str, _service: &str, _peer: IpAddr) -> Result<Identity, Denied> {
-        Err(Denied::Unavailable)
+    async fn scram_done(&self, user: &str, service: &str, _peer: IpAddr) -> Result<Identity, Denied> {
+        assert_eq!(service, "imap");
+        let (account, _) = self.0.password(user).ok_or(Denied::Credentials)?;
+        Ok(Identity { account, address: user.to_owned() })
     }
 }
 
@@ -87,12 +94,48 @@ impl Bench {
     }
 
     pub fn open(&self) -> DuplexStream {
+        self.open_watched().0
+    }
+
+    /// A connection, and its end on the server's side.
+    pub fn open_watched(&self) -> (DuplexStream, JoinHandle<()>) {
         let (here, there) = tokio::io::duplex(16 * 1024);
         let server = self.server.clone();
         let local = SocketAddr::from(([127, 0, 0, 1], 143));
         let (peer, stop) = (self.peer, self.stop.clone());
-        tokio::spawn(async move { server.connection(Stream::boxed(Box::new(there), peer, local), stop).await });
-        here
+        let end = tokio::spawn(async move { server.connection(Stream::boxed(Box::new(there), peer, local), stop).await });
+        (here, end)
+    }
+
+    /// A connection over TCP.
+    pub async fn open_tcp(&self) -> TcpStream {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (here, there) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (server, stop) = (self.server.clone(), self.stop.clone());
+        let stream = Stream::tcp(there.unwrap().0).unwrap();
+        tokio::spawn(async move { server.connection(stream, stop).await });
+        here.unwrap()
+    }
+
+    /// A connection with TLS by STARTTLS, and what binds a sign-in to it.
+    pub async fn open_tls(&self) -> (DuplexStream, Bindings) {
+        let mut plain = self.open();
+        plain.write_all(b"a STARTTLS\r\n").await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"a OK Begin TLS\r\n") {
+            said.push(plain.read_u8().await.unwrap());
+        }
+        self.secure(Box::new(plain)).await.unwrap()
+    }
+
+    async fn secure(&self, plain: Box<dyn Duplex>) -> io::Result<(DuplexStream, Bindings)> {
+        let Some(tls) = self.tls.clone() else { return Err(io::Error::other("this bench has no TLS")) };
+        let mut stream = Stream::boxed(Box::new(plain), self.peer, self.peer);
+        stream.start_tls_client(&tls, "mail.example", Duration::from_secs(5)).await.map_err(io::Error::other)?;
+        let bindings = Bindings { exporter: stream.channel_binding(), server_end_point: None };
+        let (here, there) = tokio::io::duplex(16 * 1024);
+        tokio::spawn(pump(stream, there));
+        Ok((here, bindings))
     }
 
     /// What a dialogue can ask for with `+ text`.
@@ -133,12 +176,7 @@ impl Peer for Bench {
         self.act(text)
     }
     async fn upgrade(&mut self, _connection: u32, plain: Box<dyn Duplex>) -> io::Result<Box<dyn Duplex>> {
-        let Some(tls) = self.tls.clone() else { return Err(io::Error::other("this bench has no TLS")) };
-        let mut stream = Stream::boxed(Box::new(plain), self.peer, self.peer);
-        stream.start_tls_client(&tls, "mail.example", Duration::from_secs(5)).await.map_err(io::Error::other)?;
-        let (here, there) = tokio::io::duplex(16 * 1024);
-        tokio::spawn(pump(stream, there));
-        Ok(Box::new(here))
+        Ok(Box::new(self.secure(plain).await?.0))
     }
 }
 
