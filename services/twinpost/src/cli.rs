@@ -89,7 +89,7 @@ pub enum Order {
     Quota(QuotaOrder),
     /// Accounts in bulk from a CSV file; prints what became of each line
     Import {
-        /// CSV with a header line; see docs/directory.md for its columns
+        /// CSV with a header line; see docs/manual/directory.md for its columns
         file: PathBuf,
         /// Say what would happen, change nothing
         #[arg(long)]
@@ -149,8 +149,15 @@ pub enum DomainOrder {
     Suspend { name: String },
     /// End a suspension
     Resume { name: String },
-    /// Remove a domain without accounts
-    Remove { name: String },
+    /// Remove a domain; one that has accounts only with --with-accounts. It can be restored until the grace time is over
+    Remove {
+        name: String,
+        /// Its accounts and their mail go too when the grace time is over
+        #[arg(long)]
+        with_accounts: bool,
+    },
+    /// Bring a removed domain back with its accounts
+    Restore { name: String },
     /// Give it another name; the old one stays as its alias
     Rename { name: String, to: String },
     /// Another name for the same domain
@@ -291,6 +298,12 @@ pub enum AliasOrder {
         #[arg(required = true)]
         targets: Vec<String>,
     },
+    /// Mail to ADDRESS goes to these TARGETS instead of the old ones
+    Set {
+        address: String,
+        #[arg(required = true)]
+        targets: Vec<String>,
+    },
     /// Remove an alias
     Remove { address: String },
 }
@@ -315,6 +328,19 @@ pub enum GroupOrder {
         #[arg(long)]
         senders: Option<String>,
         members: Vec<String>,
+    },
+    /// Change a group
+    Set {
+        address: String,
+        /// Name shown to people
+        #[arg(long)]
+        name: Option<String>,
+        /// Who may send to it: anyone, domain, members, or addresses with commas between them
+        #[arg(long)]
+        senders: Option<String>,
+        /// Its members may send with the group's address
+        #[arg(long)]
+        members_send_as: Option<bool>,
     },
     /// Remove a group
     Remove { address: String },

@@ -16,7 +16,14 @@ const HEAVY_EVERY: u32 = 60;
 const LIVE_PERCENT: u64 = 50;
 
 /// Runs until the token is cancelled.
-pub async fn run(store: Store, directory: Directory, limiter: Limiter, undelete: Duration, stop: CancellationToken) {
+pub async fn run(
+    store: Store,
+    directory: Directory,
+    limiter: Limiter,
+    undelete: Duration,
+    renew_certificates: impl Fn() -> Result<(), String>,
+    stop: CancellationToken,
+) {
     let mut rounds = 0u32;
     loop {
         tokio::select! {
@@ -31,6 +38,9 @@ pub async fn run(store: Store, directory: Directory, limiter: Limiter, undelete:
         rounds += 1;
         if !rounds.is_multiple_of(HEAVY_EVERY) {
             continue;
+        }
+        if let Err(error) = renew_certificates() {
+            tracing::error!(error, "certificates could not be read or renewed; those in use stay");
         }
         let before_s = now_s() - i64::try_from(undelete.as_secs()).unwrap_or(i64::MAX / 2);
         match store.purge(before_s).await {

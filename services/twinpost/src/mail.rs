@@ -159,7 +159,6 @@ async fn mail(folder: Folder) -> Result<(), String> {
     if let Some(index) = &search {
         tasks.spawn(indexer::run(store.clone(), index.clone(), stop.clone()));
     }
-    tasks.spawn(janitor::run(store.clone(), directory.clone(), limiter.clone(), document.store.undelete.0, stop.clone()));
 
     let live = Arc::new(Live {
         folder: folder.clone(),
@@ -171,6 +170,20 @@ async fn mail(folder: Folder) -> Result<(), String> {
         store: store.clone(),
         search,
     });
+    let renewing = live.clone();
+    let renew = move || {
+        let document = renewing.document.lock().clone();
+        let files = certificate_files(&document, &renewing.folder)?;
+        renewing.tls.replace(vec![files]).map_err(|e| e.to_string())
+    };
+    tasks.spawn(janitor::run(
+        store.clone(),
+        directory.clone(),
+        live.limiter.clone(),
+        document.store.undelete.0,
+        renew,
+        stop.clone(),
+    ));
     let office = Arc::new(Office::new(folder.clone(), document.clone(), directory.clone(), store.clone(), live.clone()));
     let (socket, orders_stop) = (folder.socket(), stop.clone());
     tasks.spawn(async move {

@@ -61,6 +61,9 @@ pub fn limits(document: &Document) -> twinpost_limits::Settings {
     let exempt = wished.exempt.iter().filter_map(|(ip, bits)| format!("{ip}/{bits}").parse::<Network>().ok()).collect();
     twinpost_limits::Settings {
         smtp: narrowed(defaults.smtp),
+        submission: narrowed(defaults.submission),
+        imap: narrowed(defaults.imap),
+        pop3: narrowed(defaults.pop3),
         commands_per_minute: wished.commands_per_minute,
         recipients_per_hour: wished.recipients_per_hour,
         messages_per_minute_account: wished.messages_per_minute,

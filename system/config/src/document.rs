@@ -78,7 +78,8 @@ section! {
         certificate: Option<PathBuf> = "\"\"";
         /// PEM file with the private key.
         key: Option<PathBuf> = "\"\"";
-        /// Let people sign in without TLS. Off except on a closed test network: it shows passwords to the wire.
+        /// Let people sign in without TLS (by IMAP from this machine itself only). Off except on a closed test network: it shows
+        /// passwords to the wire.
         allow_plain_sign_in: bool = "false";
     }
 }
@@ -170,10 +171,10 @@ section! {
 section! {
     /// Against robots and guessing. One count for all protocols.
     Limits {
-        /// Connections at once from one address (IPv6: one /64).
-        connections: u32 = "200", in "1" ..= "100000";
-        /// New connections a minute from one address.
-        connects_per_minute: u32 = "600", in "1" ..= "1000000";
+        /// Connections at once from one address (IPv6: one /64), for each protocol. A school behind one address needs many.
+        connections: u32 = "1000", in "1" ..= "100000";
+        /// New connections a minute from one address, for each protocol.
+        connects_per_minute: u32 = "3000", in "1" ..= "1000000";
         /// Commands a minute from one address.
         commands_per_minute: u32 = "30000", in "60" ..= "10000000";
         /// Messages a minute from one account or, without sign-in, from one address.

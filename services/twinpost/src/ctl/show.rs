@@ -46,6 +46,22 @@ pub fn result(order: &Order, value: &Value, json: bool) {
     if json {
         return text(&json_text(value));
     }
+    if let (Order::Import { .. }, Some(Value::Array(lines))) = (order, value.get("lines")) {
+        let worth = lines.iter().filter(|l| l["outcome"] == "refused" || l["reason"].as_str().is_some_and(|r| !r.is_empty()));
+        let rows: Vec<Value> = worth.cloned().collect();
+        if !rows.is_empty() {
+            text(&table(&rows, &["line", "address", "outcome", "reason"]).to_string());
+        }
+        let count = |key: &str| value[key].as_u64().unwrap_or(0);
+        let kept = if value["committed"] == true { "" } else { " (nothing was changed)" };
+        return text(&format!(
+            "{} added, {} updated, {} unchanged, {} refused{kept}",
+            count("added"),
+            count("updated"),
+            count("unchanged"),
+            count("refused")
+        ));
+    }
     match value {
         Value::Null => text("done"),
         Value::String(sentence) => text(sentence),
@@ -65,14 +81,14 @@ pub fn result(order: &Order, value: &Value, json: bool) {
 /// Which keys make the columns of a list; all keys when the list is of no known kind.
 fn columns(order: &Order) -> &'static [&'static str] {
     match order {
-        Order::Domain(DomainOrder::List) => &["name", "aliases", "suspended", "accounts", "quota_bytes", "catch_all"],
+        Order::Domain(DomainOrder::List) => &["name", "aliases", "state", "accounts", "quota_bytes", "catch_all"],
         Order::Account(AccountOrder::List { .. }) => &["address", "display_name", "role", "state", "services", "quota_bytes"],
         Order::Alias(AliasOrder::List { .. }) => &["address", "targets"],
         Order::Group(GroupOrder::List { .. }) => &["address", "display_name", "senders", "members"],
         Order::Queue(QueueOrder::List { .. }) => {
             &["id", "trace", "sender", "recipients", "size_bytes", "age_s", "next_try_s", "hold", "last_reply"]
         }
-        Order::Store(StoreOrder::Deleted { .. }) => &["id", "mailbox", "subject", "from", "deleted", "size_bytes"],
+        Order::Store(StoreOrder::Deleted { .. }) => &["id", "mailbox", "subject", "deleted", "size_bytes"],
         _ => &[],
     }
 }

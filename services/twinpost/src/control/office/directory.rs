@@ -168,7 +168,17 @@ impl Office {
             }
             DomainOrder::Suspend { name } => d.suspend_domain(actor, &name).await,
             DomainOrder::Resume { name } => d.resume_domain(actor, &name).await,
-            DomainOrder::Remove { name } => d.remove_domain(actor, &name).await.map(|_| ()),
+            DomainOrder::Remove { name, with_accounts } => {
+                let accounts = d.domain(&name).map_or(0, |domain| domain.accounts);
+                if accounts > 0 && !with_accounts {
+                    return Err(Failure::because(format!(
+                        "the domain {name} has {accounts} accounts: delete them first, or say --with-accounts to remove it with them and their mail"
+                    )));
+                }
+                let until = d.remove_domain(actor, &name).await.map_err(Failure::because)?;
+                return Ok(json!({ "name": name, "accounts": accounts, "restorable_until": super::moment(until) }));
+            }
+            DomainOrder::Restore { name } => d.restore_domain(actor, &name).await,
             DomainOrder::Rename { name, to } => d.rename_domain(actor, &name, &to, true).await,
             DomainOrder::AddAlias { name, alias } => d.add_domain_alias(actor, &name, &alias).await,
             DomainOrder::RemoveAlias { alias } => d.remove_domain_alias(actor, &alias).await,
@@ -232,7 +242,9 @@ impl Office {
                 return Ok(json!({ "address": text, "name": name, "password": password }));
             }
             AccountOrder::AppPasswords { address: text } => {
-                return shown(d.app_passwords(&address(&text)?).await.map_err(Failure::because)?);
+                let list = d.app_passwords(&address(&text)?).await.map_err(Failure::because)?;
+                let row = |p: &twinpost_directory::AppPassword| json!({ "name": p.name, "services": p.services.to_string(), "created": super::moment(p.created_s) });
+                return Ok(list.iter().map(row).collect());
             }
             AccountOrder::RemoveAppPassword { address: text, name } => {
                 d.revoke_app_password(actor, &address(&text)?, &name).await
@@ -256,6 +268,9 @@ impl Office {
             AliasOrder::List { domain } => return shown(self.directory.aliases(domain.as_deref()).map_err(Failure::because)?),
             AliasOrder::Add { address: text, targets } => {
                 self.directory.add_alias(actor, &address(&text)?, &addresses(&targets)?).await
+            }
+            AliasOrder::Set { address: text, targets } => {
+                self.directory.change_alias(actor, &address(&text)?, &addresses(&targets)?).await
             }
             AliasOrder::Remove { address: text } => self.directory.remove_alias(actor, &address(&text)?).await,
         };
@@ -283,6 +298,15 @@ impl Office {
                     members_send_as: false,
                 };
                 d.add_group(actor, &address(&text)?, &new).await
+            }
+            GroupOrder::Set { address: text, name, senders: wish, members_send_as } => {
+                let change = GroupChange {
+                    display_name: name,
+                    senders: senders(wish.as_ref())?,
+                    members_send_as,
+                    ..GroupChange::default()
+                };
+                d.change_group(actor, &address(&text)?, &change).await
             }
             GroupOrder::Remove { address: text } => d.remove_group(actor, &address(&text)?).await,
             GroupOrder::AddMember { address: text, members } => {
