@@ -9,6 +9,10 @@ use twinpost_limits::{Network, ProtocolSettings};
 use twinpost_sql::Location;
 use twinpost_store::files::{Files, RealFiles, SlowFiles};
 
+/// How long work on its way may go on when the process stops: below what `mail` gives its listeners, so that a message in
+/// the middle of its data is finished or refused, not cut off.
+const STOP_GRACE: Duration = Duration::from_secs(6);
+
 /// Authorities of the system, when none is named.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -96,6 +100,7 @@ pub fn smtp(document: &Document, role: twinpost_smtp::Role) -> twinpost_smtp::Se
         },
         command_timeout_s: wished.command_timeout.as_secs(),
         data_block_timeout_s: wished.data_timeout.as_secs(),
+        shutdown_grace_s: STOP_GRACE.as_secs(),
         auth: if plain { twinpost_smtp::AuthOffer::Always } else { base.auth },
         tls_required: base.tls_required && !plain,
         ..base
@@ -162,6 +167,7 @@ pub fn queue(document: &Document) -> Result<twinpost_queue::Settings, String> {
             credentials,
             ca_file: host.ca.clone().unwrap_or_else(|| SYSTEM_AUTHORITIES.into()),
         }),
+        stop_grace: STOP_GRACE,
         source: wished.source.iter().filter_map(|s| s.parse().ok()).collect(),
         own_addresses: own,
         ..twinpost_queue::Settings::default()
