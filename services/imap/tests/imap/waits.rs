@@ -73,7 +73,8 @@ async fn a_client_that_stops_in_the_middle() {
 #[tokio::test]
 async fn idle_shows_signs_of_life_until_its_end() {
     // The time for a sign of life does not go up in the time-out.
-    let bench = Bench::new(Settings { idle_keepalive: SHORT * 2 / 5, idle_timeout: SHORT, ..settings() });
+    let (idle_keepalive, idle_timeout) = (Duration::from_millis(400), Duration::from_secs(1));
+    let bench = Bench::new(Settings { idle_keepalive, idle_timeout, ..settings() });
     let mut client = Client::eve(bench.open()).await;
     client.ok("SELECT INBOX").await;
     client.send("i IDLE\r\n").await;
