@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from machine import TARGET, Failed, free_port, run, spawn, stop, wait_until
+from machine import TARGET, Failed, free_ports, run, spawn, stop, wait_until
 
 PASSWORD = "bench-password"
 # The password above as $5$, so that an import of 10,000 accounts does not wait for Argon2id.
@@ -21,7 +21,7 @@ class Twinpost:
         self.log = folder / "twinpost.log"
         self.shim = shim
         self.store = store
-        self.ports = {service: free_port() for service in SERVICES}
+        self.ports = dict(zip(SERVICES, free_ports(len(SERVICES))))
         self.smtp, self.imap, self.imaps, self.pop3 = (self.ports[s] for s in ("smtp", "imap", "imaps", "pop3"))
         self.up = None
 
@@ -106,7 +106,7 @@ class Sink:
 
     def __init__(self, folder: Path):
         self.log = folder / "sink.log"
-        self.smtp = free_port()
+        self.smtp = free_ports(1)[0]
         self.child = None
 
     def start(self, deadline):

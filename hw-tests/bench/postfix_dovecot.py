@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from machine import Failed, descendants, free_port, spawn, stop, wait_port, wait_until
+from machine import Failed, descendants, free_ports, spawn, stop, wait_port, wait_until
 
 PASSWORD = "bench-password"
 POSTFIX_DAEMONS = "/usr/lib/postfix/sbin"
@@ -25,7 +25,7 @@ class PostfixDovecot:
     def __init__(self, folder: Path, shim=None):
         self.dir = folder
         self.shim = shim
-        self.smtp, self.imap, self.imaps, self.pop3 = (free_port() for _ in range(4))
+        self.smtp, self.imap, self.imaps, self.pop3 = free_ports(4)
         self.dovecot = self.postfix = None
 
     def start(self, deadline):
