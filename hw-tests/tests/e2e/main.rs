@@ -1,0 +1,32 @@
+//! The built program from outside: a node is started by `twinpost up` on this machine, and real programs and raw
+//! connections use it as people, other servers and robots do.
+//!
+//! Contract: each test makes its own node in a folder and on a loopback address of its own, and ends what it started; no
+//! test waits for time to pass, only for events, each with a deadline. `TWINPOST_BIN` names another program to test;
+//! `TWINPOST_TESTS=fast` shortens the long loops and says so.
+//!
+//! Failure classes: the program is not built or a client program is not installed (said with the command that helps), or
+//! an expectation is not met (the node's log follows).
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test says what it does; the harness shows it on failure")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its expectation does")]
+
+mod charsets;
+mod damaged_record;
+mod document;
+mod full_disk;
+mod imap;
+mod kill;
+mod line;
+mod newcomer;
+mod node;
+mod operator;
+mod programs;
+mod real_clients;
+mod rights;
+mod smtp;
+mod smuggling;
+
+/// The long loops are short: `TWINPOST_TESTS=fast`.
+fn fast() -> bool {
+    std::env::var("TWINPOST_TESTS").is_ok_and(|kind| kind == "fast")
+}
