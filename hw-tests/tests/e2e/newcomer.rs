@@ -41,7 +41,7 @@ fn a_newcomer_sends_reads_pulls_the_plug_and_reads_again() {
     let mut node = Node::start();
     let ben = "ben@school.example";
     println!("node at {}, folder {}", node.ip(), node.dir().display());
-    let said = node.log();
+    let said = wait_for("the words of `up`", || Some(node.log()).filter(|log| log.contains("Look inside")));
     for part in ["Twinpost is running on", "Ctrl-C stops it", ben, &node.password(ben), "certificate authority"] {
         assert!(said.contains(part), "`up` does not say {part:?}:\n{said}");
     }

@@ -18,7 +18,8 @@ pub async fn run(arguments: Ctl) -> u8 {
     if let Order::Config(order) = &order {
         match order {
             ConfigOrder::Reference => {
-                show::text(&twinpost_config::markdown());
+                let text = twinpost_config::markdown();
+                show::note(&text, &serde_json::json!({ "markdown": text }), json);
                 return EXIT_DONE;
             }
             ConfigOrder::Check { file } => return check(&file.clone().unwrap_or_else(|| folder.document()), json),

@@ -11,7 +11,9 @@ use twinpost_config::{Log, LogForm};
 /// A sentence when the level cannot be read.
 pub fn open(log: &Log) -> Result<(), String> {
     let level = std::env::var("TWINPOST_LOG").unwrap_or_else(|_| log.level.clone());
-    let filter = EnvFilter::try_new(&level).map_err(|e| format!("log.level: {level:?} is not a list of levels: {e}"))?;
+    // The TLS library warns of each client that names us by address: that is no news to an operator.
+    let filter = EnvFilter::try_new(format!("rustls=error,{level}"))
+        .map_err(|e| format!("log.level: {level:?} is not a list of levels: {e}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

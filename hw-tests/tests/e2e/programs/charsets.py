@@ -46,7 +46,7 @@ MAILS = [
     ("broken base64", message(encoded("残缺邮件", "utf-8"), "text/plain; charset=utf-8", "base64", lines("前半部分完整".encode()) + b"\r\n!!!broken==="), "残缺", "完整"),
     ("no end of the multipart", message(encoded("没有结尾", "utf-8"), 'multipart/mixed; boundary="b"', "7bit",
                                         b"--b\r\nContent-Type: text/plain; charset=gbk\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + "分页测试".encode("gbk")), "结尾", "分页"),
-    ("unknown charset", message("plain subject", "text/plain; charset=x-nobody-knows", "8bit", b"asciiword in it"), "plain", "asciiword"),
+    ("unknown charset", message("plainword subject", "text/plain; charset=x-nobody-knows", "8bit", b"asciiword in it"), "plainword", "asciiword"),
 ]
 
 if what == "send":

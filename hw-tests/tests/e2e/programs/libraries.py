@@ -2,6 +2,7 @@
 
 Arguments: address, CA file, user, password, ports of smtp, submission, submissions, imap, imaps, pop3, pop3s."""
 import email.message
+import email.policy
 import imaplib
 import poplib
 import smtplib
@@ -31,7 +32,7 @@ with smtplib.SMTP(address, submission) as server:
         raise AssertionError("an unknown recipient was taken")
     except smtplib.SMTPRecipientsRefused as refused:
         assert refused.recipients["nobody@school.example"][0] == 550, refused
-    refused = server.sendmail(user, [user, "nobody@school.example"], letter("by two").as_bytes())
+    refused = server.sendmail(user, [user, "nobody@school.example"], letter("by two").as_bytes(policy=email.policy.SMTP))
     assert list(refused) == ["nobody@school.example"], refused
     assert server.verify(user)[0] in (250, 252) and server.noop()[0] == 250
 with smtplib.SMTP_SSL(address, submissions, context=tls) as server:
@@ -78,7 +79,7 @@ ok(box.unsubscribe("Tour"))
 assert any(b"Tour/Below" in line for line in ok(box.list()))
 stamp = time.time() - 86400 * 3
 ok(box.append("Tour", r"(\Seen $Important)", imaplib.Time2Internaldate(stamp), letter("appended", "needle\n").as_bytes().replace(b"\n", b"\r\n")))
-assert ok(box.status("Tour", "(MESSAGES UNSEEN UIDNEXT UIDVALIDITY)"))[0].startswith(b"Tour (MESSAGES 1 UNSEEN 0")
+assert ok(box.status("Tour", "(MESSAGES UNSEEN UIDNEXT UIDVALIDITY)"))[0].replace(b'"', b"").startswith(b"Tour (MESSAGES 1 UNSEEN 0")
 ok(box.select("Tour"))
 answer = ok(box.fetch("1", "(FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)"))[0]
 assert rb"\Seen" in answer and b"$Important" in answer, answer
@@ -93,7 +94,8 @@ ok(box.copy("1", "Tour/Below"))
 ok(box.uid("MOVE", "1", "Tour/Below"))
 assert ok(box.select("Tour/Below"))[0] == b"2"
 ok(box.store("1:2", "+FLAGS", r"(\Deleted)"))
-assert ok(box.expunge()) == [b"1", b"1"]
+assert len(ok(box.expunge())) == 2
+assert ok(box.select("Tour/Below"))[0] == b"0"
 ok(box.close())
 ok(box.rename("Tour", "Journey"))
 ok(box.select("Journey/Below"))
@@ -109,11 +111,7 @@ plain = imaplib.IMAP4(address, imap)
 plain.starttls(tls)
 plain.login(user, password)
 assert ok(plain.select("INBOX", readonly=True))[0] == b"4"
-try:
-    plain.store("1", "+FLAGS", r"(\Seen)")
-    raise AssertionError("a read-only mailbox was changed")
-except (imaplib.IMAP4.error, imaplib.IMAP4.readonly):
-    pass
+assert plain.store("1", "+FLAGS", r"(\Seen)")[0] == "NO", "a read-only mailbox was changed"
 plain.logout()
 print("imaplib: done")
 

@@ -168,13 +168,15 @@ fn named<T: std::str::FromStr<Err = crate::types::UnknownName>>(what: &'static s
     cell.parse().map_err(|e: crate::types::UnknownName| Error::Value { what, why: e.to_string() })
 }
 
-/// `2G`, `500m`, `1048576`, `0` (no limit), `default`.
+/// `2G`, `2 GiB`, `500m`, `1048576`, `0` (no limit), `default`.
 fn size(what: &'static str, cell: &str) -> Result<Option<u64>, Error> {
     if cell.eq_ignore_ascii_case("default") {
         return Ok(None);
     }
     let wrong = || Error::Value { what, why: format!("{cell:?} is no number such as 500M, 2G, 0 (no limit) or default") };
+    // `GiB` as everywhere else here; `G` and `GB` as people write it.
     let plain = cell.trim_end_matches(['B', 'b']);
+    let plain = plain.strip_suffix(['i', 'I']).unwrap_or(plain);
     let shift = match plain.chars().last().map(|c| c.to_ascii_uppercase()) {
         Some('K') => 10,
         Some('M') => 20,
@@ -251,9 +253,14 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (cell, value) in
-            [("0", Some(0)), ("2G", Some(2 << 30)), ("500 m", Some(500 << 20)), ("10KB", Some(10240)), ("Default", None)]
-        {
+        for (cell, value) in [
+            ("0", Some(0)),
+            ("2G", Some(2 << 30)),
+            ("500 m", Some(500 << 20)),
+            ("10KB", Some(10240)),
+            ("1 GiB", Some(1 << 30)),
+            ("Default", None),
+        ] {
             assert_eq!(size("quota", cell).ok(), Some(value), "{cell}");
         }
         for cell in ["-1", "G", "much", "99999999T", "1.5G", "字"] {

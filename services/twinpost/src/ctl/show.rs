@@ -40,7 +40,7 @@ pub fn failure(order: &Order, failure: &Failure, json: bool) {
 
 /// What an order brought.
 pub fn result(order: &Order, value: &Value, json: bool) {
-    if let (Order::Export { .. }, Value::String(csv)) = (order, value) {
+    if let (Order::Export { .. }, Value::String(csv), false) = (order, value, json) {
         return text(csv);
     }
     if json {
