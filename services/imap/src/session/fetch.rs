@@ -130,8 +130,8 @@ impl<B: Backend> Session<B> {
             let none = Facts::default();
             let mut flags = FlagText::default();
             for (seq, entry) in list {
-                write_message(wanted, &Shown { seq: *seq, entry, facts: &none, keywords: &names.keywords }, &mut flags, out);
-                out.relieve().await?;
+                let shown = Shown { seq: *seq, entry, facts: &none, keywords: &names.keywords };
+                write_message(wanted, &shown, &mut flags, out).await?;
             }
             return Ok(false);
         }
@@ -152,8 +152,7 @@ impl<B: Backend> Session<B> {
             let write = async {
                 for ((seq, entry), facts) in messages.iter().zip(&facts) {
                     let shown = Shown { seq: *seq, entry, facts, keywords: &names.keywords };
-                    unknown_encoding |= write_message(wanted, &shown, &mut flags, out);
-                    out.relieve().await?;
+                    unknown_encoding |= write_message(wanted, &shown, &mut flags, out).await?;
                 }
                 Ok::<(), std::io::Error>(())
             };

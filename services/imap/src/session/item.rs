@@ -12,6 +12,7 @@ use crate::codec::ast::{FetchItem, Section, SectionWhat};
 use crate::codec::respond::{self, FlagText};
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use twinpost_message::view::Entry;
 use twinpost_message::{Parsed, PartBody, Section as Place, decode_part, header_fields};
@@ -55,8 +56,14 @@ pub(super) fn damaged(entry: &Entry, parsed: Option<&Arc<Parsed>>, why: &Refusal
     Facts { parsed: Some(parsed), body: Some(body), damage: Some(why.to_string()) }
 }
 
-/// Writes `* n FETCH (..)`. True: a part's encoding is not known.
-pub(super) fn write_message<S: Sink>(wanted: &Wanted, shown: &Shown<'_>, flags: &mut FlagText, out: &mut Out<'_, S>) -> bool {
+/// Writes `* n FETCH (..)`. True: a part's encoding is not known. A command may name hundreds of items: what they make goes out
+/// between them, so that one message costs no more than one item beyond a chunk.
+pub(super) async fn write_message<S: Sink>(
+    wanted: &Wanted,
+    shown: &Shown<'_>,
+    flags: &mut FlagText,
+    out: &mut Out<'_, S>,
+) -> io::Result<bool> {
     let Shown { seq, entry, facts, keywords } = *shown;
     if let Some(why) = &facts.damage {
         tracing::warn!(uid = %entry.uid, body = %entry.body, %why, "a damaged message was shown");
@@ -78,7 +85,10 @@ pub(super) fn write_message<S: Sink>(wanted: &Wanted, shown: &Shown<'_>, flags: 
                 flags.write(entry.flags, keywords, &mut out.buf);
             }
             FetchItem::Uid => number(&mut out.buf, "UID ", u64::from(entry.uid.0)),
-            item => unknown |= write_item(item, entry, facts, wanted, out),
+            item => {
+                unknown |= write_item(item, entry, facts, wanted, out);
+                out.relieve().await?;
+            }
         }
     }
     if wanted.seen.contains(&entry.uid) {
@@ -94,7 +104,8 @@ pub(super) fn write_message<S: Sink>(wanted: &Wanted, shown: &Shown<'_>, flags: 
         }
     }
     out.buf.extend_from_slice(b")\r\n");
-    unknown
+    out.relieve().await?;
+    Ok(unknown)
 }
 
 fn write_item<S: Sink>(item: &FetchItem, entry: &Entry, facts: &Facts, wanted: &Wanted, out: &mut Out<'_, S>) -> bool {
@@ -261,5 +272,94 @@ fn binary(part: &[u32], facts: &Facts) -> Result<Option<Bytes>, ()> {
         Ok(Cow::Borrowed(_)) => Ok(raw()),
         Ok(Cow::Owned(bytes)) => Ok(Some(Bytes::from(bytes))),
         Err(_) => Err(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::ast::Request;
+    use crate::session::Modes;
+    use std::collections::HashSet;
+    use twinpost_message::{BodyId, Flags, ModSeq, Uid};
+
+    /// A client that takes all that is flushed; what was held for it at most.
+    #[derive(Default)]
+    struct Held {
+        now: Vec<Bytes>,
+        most_bytes: usize,
+        sent: Vec<u8>,
+    }
+
+    impl Sink for Held {
+        fn queue(&mut self, bytes: Bytes) {
+            self.now.push(bytes);
+            self.most_bytes = self.most_bytes.max(self.queued_bytes());
+        }
+        fn queued_bytes(&self) -> usize {
+            self.now.iter().map(Bytes::len).sum()
+        }
+        async fn flush(&mut self) -> io::Result<()> {
+            for bytes in self.now.drain(..) {
+                self.sent.extend_from_slice(&bytes);
+            }
+            Ok(())
+        }
+    }
+
+    const CHUNK_BYTES: usize = 32 * 1024;
+
+    async fn shown(items: &str, body: &Bytes) -> Held {
+        let command = crate::codec::parse::parse(format!("a FETCH 1 ({items})\r\n").as_bytes(), false).unwrap();
+        let Request::Fetch(fetch) = command.request else { panic!("not a FETCH") };
+        let facts = Facts { parsed: Some(Arc::new(Parsed::parse(body))), body: Some(body.clone()), damage: None };
+        let size_bytes = u32::try_from(body.len()).unwrap();
+        let entry = Entry {
+            uid: Uid(1),
+            flags: Flags::default(),
+            modseq: ModSeq(1),
+            body: BodyId(1),
+            size_bytes,
+            received_s: 0,
+            saved_s: 0,
+        };
+        let wanted = Wanted { items: fetch.items, seen: HashSet::new(), modes: Modes::default() };
+        let mut held = Held::default();
+        let mut out = Out::new(&mut held, CHUNK_BYTES);
+        let message = Shown { seq: 1, entry: &entry, facts: &facts, keywords: &[] };
+        write_message(&wanted, &message, &mut FlagText::default(), &mut out).await.unwrap();
+        out.flush().await.unwrap();
+        held
+    }
+
+    #[tokio::test]
+    async fn hundreds_of_items_of_one_message_are_not_held_together() {
+        let encoded = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo=".repeat(1000);
+        let body = Bytes::from(format!("Subject: {}\r\nContent-Transfer-Encoding: base64\r\n\r\n{encoded}", "s".repeat(900)));
+        let envelopes = shown(&["ENVELOPE"; 250].join(" "), &body).await;
+        assert!(envelopes.sent.len() > 225_000);
+        assert!(envelopes.most_bytes < 2 * CHUNK_BYTES, "{} bytes", envelopes.most_bytes);
+        // Each is a decoded copy of its own.
+        let parts: Vec<String> = (0..250).map(|n| format!("BINARY.PEEK[1]<{n}.20000>")).collect();
+        let parts = shown(&parts.join(" "), &body).await;
+        assert!(parts.sent.len() > 250 * 20_000);
+        assert!(parts.most_bytes < 3 * CHUNK_BYTES, "{} bytes", parts.most_bytes);
+    }
+
+    #[tokio::test]
+    async fn a_small_slice_does_not_keep_a_large_body() {
+        let body = Bytes::from(format!("Subject: {}\r\n\r\n{}", "s".repeat(4000), "text ".repeat(100_000)));
+        let within = |held: &Held| {
+            let all = body.as_ptr() as usize..body.as_ptr() as usize + body.len();
+            held.now.iter().filter(|b| all.contains(&(b.as_ptr() as usize))).count()
+        };
+        for (section, kept) in [(SectionWhat::Header, 0), (SectionWhat::All, 1)] {
+            let facts = Facts { parsed: Some(Arc::new(Parsed::parse(&body))), body: Some(body.clone()), damage: None };
+            let mut held = Held::default();
+            let mut out = Out::new(&mut held, CHUNK_BYTES);
+            named(b"X ", section, &facts, &mut out);
+            out.finish();
+            assert_eq!(within(&held), kept, "a large section goes out without a copy, a small one as a copy");
+        }
     }
 }
