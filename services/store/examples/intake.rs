@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "the figures are its purpose")]
 
 use bytes::Bytes;
+use nix::sys::resource::{UsageWho, getrusage};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,25 @@ use std::time::{Duration, Instant};
 use twinpost_message::{AccountId, Address, DomainId, TraceId};
 use twinpost_store::files::{RealFiles, SlowFiles};
 use twinpost_store::{Append, AppendMessage, Delivery, FlagNames, Folder, Limits, Options, OverQuotaPolicy, Store, Target};
+
+/// Processor time and waits of the whole process, which a busy machine changes less than it changes the rates.
+struct Used {
+    cpu_us: i64,
+    waits: i64,
+}
+
+impl Used {
+    fn now() -> Self {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("its own usage");
+        let cpu_us = [usage.user_time(), usage.system_time()].iter().map(|t| t.tv_sec() * 1_000_000 + t.tv_usec()).sum();
+        Self { cpu_us, waits: usage.voluntary_context_switches() }
+    }
+    fn each(&self, of: u64) -> String {
+        let now = Self::now();
+        let each = |from: i64, to: i64| (to - from) as f64 / of as f64;
+        format!("{:.0} us of CPU and {:.2} waits each", each(self.cpu_us, now.cpu_us), each(self.waits, now.waits))
+    }
+}
 
 /// 10 KB of text that compresses as mail does, different for each number.
 fn message(number: u64, size: usize) -> Bytes {
@@ -43,7 +63,7 @@ fn delivery(bytes: &Bytes, targets: Vec<Target>) -> Delivery {
 
 async fn intake(store: &Store, name: &str, tasks: u64, total: u64, users: u64, copies: i64, base: u64) {
     let next = Arc::new(AtomicU64::new(0));
-    let begun = Instant::now();
+    let (begun, before) = (Instant::now(), Used::now());
     let running: Vec<_> = (0..tasks)
         .map(|_| {
             let (store, next) = (store.clone(), next.clone());
@@ -66,9 +86,10 @@ async fn intake(store: &Store, name: &str, tasks: u64, total: u64, users: u64, c
     }
     let s = begun.elapsed().as_secs_f64();
     println!(
-        "{name}: {total} messages in {s:.3} s = {:.0}/s, {:.0} copies/s",
+        "{name}: {total} messages in {s:.3} s = {:.0}/s, {:.0} copies/s, {}",
         total as f64 / s,
-        (total * copies.cast_unsigned()) as f64 / s
+        (total * copies.cast_unsigned()) as f64 / s,
+        before.each(total)
     );
 }
 
@@ -85,23 +106,29 @@ async fn main() {
     intake(&store, "20 messages to 1,000 (new accounts)", 4, 20, 1, 1000, 5 << 32).await;
     intake(&store, "20 messages to 1,000 again", 4, 20, 1, 1000, 6 << 32).await;
     let inbox = store.mailbox_named(AccountId(1), "INBOX").await.expect("an INBOX").id;
-    let (begun, n) = (Instant::now(), 3000u64);
+    let (begun, before, n) = (Instant::now(), Used::now(), 3000u64);
     for i in 0..n {
         let message =
             AppendMessage { body: Store::prepare(&message((7 << 32) + i, 2_000)), flags: FlagNames::default(), received_s: 0 };
         let append = Append { mailbox: inbox, messages: vec![message], limits: Limits::default(), replace: None };
         store.append(append).await.expect("the store takes mail");
     }
-    println!("APPEND of 2 KB one by one: {:.0}/s", n as f64 / begun.elapsed().as_secs_f64());
+    println!("APPEND of 2 KB one by one: {:.0}/s, {}", n as f64 / begun.elapsed().as_secs_f64(), before.each(n));
+    let before = Used::now();
+    for i in 0..n {
+        std::hint::black_box(Store::prepare(&message((7 << 32) + i, 10_000)));
+    }
+    println!("making and preparing 10 KB alone: {}", before.each(n));
     let begun = Instant::now();
     let len = store.snapshot(inbox).await.expect("a snapshot").len();
     println!("first snapshot of {len}: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
     store.close().await;
     for delay_ms in [0, 5] {
         let _ = std::fs::remove_dir_all(&dir);
-        let files = Arc::new(SlowFiles { below: Arc::new(RealFiles), fsync_delay: Duration::from_millis(delay_ms) });
-        let store = Store::open(Options { files, ..Options::new(&dir) }).await.expect("the store opens");
-        intake(&store, &format!("100 connections, {delay_ms} ms in each sync of a pack"), 100, 5000, 100, 1, 8 << 32).await;
+        let delay = Duration::from_millis(delay_ms);
+        let files = Arc::new(SlowFiles { below: Arc::new(RealFiles), fsync_delay: delay });
+        let store = Store::open(Options { files, commit_delay: delay, ..Options::new(&dir) }).await.expect("the store opens");
+        intake(&store, &format!("100 connections, {delay_ms} ms in each sync"), 100, 5000, 100, 1, 8 << 32).await;
         store.close().await;
     }
 }

@@ -5,9 +5,11 @@
 //! told apart from everything else ([`crate::Error::DiskFull`]); nothing here retries.
 
 use crate::Error;
+use crate::sqlite::{Held, Slot, Use};
+use rusqlite::types::Value as Cell;
 use sqlx::{AssertSqlSafe, Row as _};
 use std::sync::Arc;
-use twinpost_sql::{Database, Pool};
+use twinpost_sql::{Database, Location, Pool};
 
 /// A parameter. Nulls are typed, because PostgreSQL types them.
 #[derive(Clone, Debug)]
@@ -80,21 +82,25 @@ impl From<Option<&str>> for Value {
 pub(crate) enum Row {
     Sqlite(sqlx::sqlite::SqliteRow),
     Postgres(sqlx::postgres::PgRow),
+    Cells(Vec<Cell>),
 }
 
 macro_rules! column {
-    ($self:expr, $i:expr, $t:ty) => {
+    ($self:expr, $i:expr, $t:ty, $($cell:pat => $value:expr),+) => {
         match $self {
-            Row::Sqlite(r) => r.try_get::<$t, _>($i),
-            Row::Postgres(r) => r.try_get::<$t, _>($i),
+            Row::Sqlite(r) => r.try_get::<$t, _>($i).map_err(|e| Error::sql("read a column", e)),
+            Row::Postgres(r) => r.try_get::<$t, _>($i).map_err(|e| Error::sql("read a column", e)),
+            Row::Cells(cells) => match cells.get($i) {
+                $(Some($cell) => Ok($value),)+
+                other => Err(Error::index(format!("column {} holds {other:?}", $i))),
+            },
         }
-        .map_err(|e| Error::sql("read a column", e))
     };
 }
 
 impl Row {
     pub fn int(&self, i: usize) -> Result<i64, Error> {
-        column!(self, i, i64)
+        column!(self, i, i64, Cell::Integer(v) => *v)
     }
     pub fn uint(&self, i: usize) -> Result<u64, Error> {
         Ok(self.int(i)?.cast_unsigned())
@@ -106,16 +112,16 @@ impl Row {
         Ok(self.int(i)? != 0)
     }
     pub fn text(&self, i: usize) -> Result<String, Error> {
-        column!(self, i, String)
+        column!(self, i, String, Cell::Text(v) => v.clone())
     }
     pub fn blob(&self, i: usize) -> Result<Vec<u8>, Error> {
-        column!(self, i, Vec<u8>)
+        column!(self, i, Vec<u8>, Cell::Blob(v) => v.clone())
     }
     pub fn opt_int(&self, i: usize) -> Result<Option<i64>, Error> {
-        column!(self, i, Option<i64>)
+        column!(self, i, Option<i64>, Cell::Integer(v) => Some(*v), Cell::Null => None)
     }
     pub fn opt_text(&self, i: usize) -> Result<Option<String>, Error> {
-        column!(self, i, Option<String>)
+        column!(self, i, Option<String>, Cell::Text(v) => Some(v.clone()), Cell::Null => None)
     }
 }
 
@@ -145,40 +151,72 @@ pub(crate) async fn fetch(db: &Database, sql: impl Into<Arc<str>>, args: Vec<Val
     rows.map_err(|e| Error::sql("read the index", e))
 }
 
-/// A transaction on the writing connection. Dropped without [`Tx::commit`] it is rolled back.
-///
-/// On SQLite it is begun and ended by plain statements: a full disk makes SQLite roll back by itself, and sqlx's own
-/// transactions would then count one that is not there and refuse every later one.
-pub(crate) enum Tx {
-    Sqlite(Plain),
-    Postgres(Option<sqlx::Transaction<'static, sqlx::Postgres>>),
+/// Where the writer's changes go.
+#[derive(Clone, Debug)]
+pub(crate) enum Writer {
+    Sqlite(Slot),
+    Postgres(sqlx::PgPool),
 }
 
-/// A connection with a transaction open.
-pub(crate) struct Plain {
-    connection: sqlx::pool::PoolConnection<sqlx::Sqlite>,
-    open: bool,
-}
+impl Writer {
+    pub fn new(db: &Database, location: &Location) -> Result<Self, Error> {
+        match (location, db.writer()) {
+            (Location::Sqlite(path), _) => Ok(Self::Sqlite(Slot::new(path, Use::Write))),
+            (_, Pool::Postgres(pool)) => Ok(Self::Postgres(pool.clone())),
+            (Location::Postgres { .. }, Pool::Sqlite(_)) => Err(Error::Closed),
+        }
+    }
 
-impl Drop for Plain {
-    fn drop(&mut self) {
-        if self.open {
-            // Nobody ended it: closing the connection rolls it back.
-            self.connection.close_on_drop();
+    /// Closes a connection that waits here.
+    pub fn close(&self) {
+        if let Self::Sqlite(slot) = self {
+            slot.close();
         }
     }
 }
 
+/// What the writer reads before each batch.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    Sqlite(Slot),
+    Postgres(Database),
+}
+
+impl Reader {
+    pub fn new(db: &Database, location: &Location) -> Self {
+        match location {
+            Location::Sqlite(path) => Self::Sqlite(Slot::new(path, Use::Read)),
+            Location::Postgres { .. } => Self::Postgres(db.clone()),
+        }
+    }
+
+    /// The rows of `SELECT ... WHERE key` for any of these keys. Blocks on SQLite.
+    pub async fn fetch_keys(&self, head: &'static str, keys: &[Value]) -> Result<Vec<Row>, Error> {
+        match self {
+            Self::Sqlite(slot) => slot.take()?.fetch_each(head, keys),
+            Self::Postgres(db) => fetch_in(db, head, &[], keys, "").await,
+        }
+    }
+}
+
+/// A transaction of the writer. Dropped without [`Tx::commit`] it is rolled back. Blocks on SQLite.
+pub(crate) enum Tx {
+    Sqlite(Held),
+    Postgres(Option<sqlx::Transaction<'static, sqlx::Postgres>>),
+}
+
 impl Tx {
-    pub async fn begin(db: &Database) -> Result<Self, Error> {
-        let fault = |e| Error::sql("begin a change of the index", e);
-        match db.writer() {
-            Pool::Sqlite(p) => {
-                let mut plain = Plain { connection: p.acquire().await.map_err(fault)?, open: true };
-                sqlx::query("BEGIN IMMEDIATE").execute(&mut *plain.connection).await.map_err(fault)?;
-                Ok(Self::Sqlite(plain))
+    pub async fn begin(writer: &Writer) -> Result<Self, Error> {
+        match writer {
+            Writer::Sqlite(slot) => {
+                let mut held = slot.take()?;
+                held.begin()?;
+                Ok(Self::Sqlite(held))
             }
-            Pool::Postgres(p) => Ok(Self::Postgres(Some(p.begin().await.map_err(fault)?))),
+            Writer::Postgres(p) => {
+                let tx = p.begin().await.map_err(|e| Error::sql("begin a change of the index", e))?;
+                Ok(Self::Postgres(Some(tx)))
+            }
         }
     }
 
@@ -186,66 +224,50 @@ impl Tx {
     pub async fn run(&mut self, sql: impl Into<Arc<str>>, args: Vec<Value>) -> Result<u64, Error> {
         let sql: Arc<str> = sql.into();
         match self {
-            Self::Sqlite(tx) => bound!(sql, args).execute(&mut *tx.connection).await.map(|r| r.rows_affected()),
+            Self::Sqlite(held) => held.run("change the index", &sql, &args),
             Self::Postgres(tx) => {
                 let tx = tx.as_mut().ok_or(Error::Closed)?;
-                bound!(sql, args).execute(&mut **tx).await.map(|r| r.rows_affected())
+                let done = bound!(sql, args).execute(&mut **tx).await;
+                done.map(|r| r.rows_affected()).map_err(|e| Error::sql("change the index", e))
             }
         }
-        .map_err(|e| Error::sql("change the index", e))
     }
 
     pub async fn fetch(&mut self, sql: impl Into<Arc<str>>, args: Vec<Value>) -> Result<Vec<Row>, Error> {
         let sql: Arc<str> = sql.into();
-        let rows = match self {
-            Self::Sqlite(tx) => {
-                let rows = bound!(sql, args).fetch_all(&mut *tx.connection).await;
-                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect::<Vec<_>>())
-            }
+        match self {
+            Self::Sqlite(held) => held.fetch(&sql, &args),
             Self::Postgres(tx) => {
                 let tx = tx.as_mut().ok_or(Error::Closed)?;
-                bound!(sql, args).fetch_all(&mut **tx).await.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+                let rows = bound!(sql, args).fetch_all(&mut **tx).await.map_err(|e| Error::sql("read the index", e))?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
             }
-        };
-        rows.map_err(|e| Error::sql("read the index", e))
+        }
     }
 
-    /// Err: nothing was kept, and [`Tx::rollback`] must follow.
+    /// Err: nothing was kept, and the transaction is to be dropped.
     pub async fn commit(&mut self) -> Result<(), Error> {
         match self {
-            Self::Sqlite(tx) => {
-                let done = sqlx::query("COMMIT").execute(&mut *tx.connection).await.map(drop);
-                tx.open = done.is_err();
-                done
+            Self::Sqlite(held) => held.commit(),
+            Self::Postgres(tx) => {
+                let done = tx.take().ok_or(Error::Closed)?.commit().await;
+                done.map_err(|e| Error::sql("commit a change of the index", e))
             }
-            Self::Postgres(tx) => tx.take().ok_or(Error::Closed)?.commit().await,
-        }
-        .map_err(|e| Error::sql("commit a change of the index", e))
-    }
-
-    /// Undoes everything, and keeps the connection. After a fault SQLite may have done so already.
-    pub async fn rollback(self) {
-        match self {
-            Self::Sqlite(mut tx) => match sqlx::query("ROLLBACK").execute(&mut *tx.connection).await {
-                Ok(_) => tx.open = false,
-                Err(sqlx::Error::Database(e)) if e.message().contains("no transaction is active") => tx.open = false,
-                // The connection is in doubt: dropped open, it is closed.
-                Err(error) => tracing::warn!(%error, "a change of the index could not be undone: its connection is closed"),
-            },
-            // Dropped, it is rolled back.
-            Self::Postgres(tx) => drop(tx),
         }
     }
 
-    /// Runs `head` + `(row), (row) ...` + `tail` over all rows, in as few statements as [`CHUNKS`] allows. `row` is the
-    /// shape of one row with `?` for each parameter, for example `(CAST(? AS BIGINT), ?)`.
+    /// Runs `head` + `(row), (row) ...` + `tail` over all rows: on PostgreSQL in as few statements as [`CHUNKS`] allows,
+    /// on SQLite, where a statement costs no round trip, row by row. `row` is the shape of one row with `?` for each
+    /// parameter, for example `(CAST(? AS BIGINT), ?)`.
     pub async fn many(&mut self, shape: Shape, rows: Vec<Vec<Value>>) -> Result<(), Error> {
+        if let Self::Sqlite(held) = self {
+            return held.many("change the index", &shape.text(1, true), &rows);
+        }
         let mut rows = rows.into_iter();
         while rows.len() > 0 {
             let n = CHUNKS.iter().copied().find(|n| *n <= rows.len()).unwrap_or(1);
             let args: Vec<Value> = rows.by_ref().take(n).flatten().collect();
-            let sqlite = matches!(self, Self::Sqlite(_));
-            self.run(shape.text(n, sqlite), args).await?;
+            self.run(shape.text(n, false), args).await?;
         }
         Ok(())
     }

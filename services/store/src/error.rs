@@ -70,7 +70,7 @@ pub enum Error {
         /// What was tried.
         what: &'static str,
         /// Why.
-        source: Arc<sqlx::Error>,
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The pack files.
     #[error("could not {what}: {source}")]
@@ -151,6 +151,13 @@ impl Error {
         }
         if matches!(source, sqlx::Error::PoolClosed) {
             return Self::Closed;
+        }
+        Self::Sql { what, source: Arc::new(source) }
+    }
+
+    pub(crate) fn sqlite(what: &'static str, source: rusqlite::Error) -> Self {
+        if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            return Self::DiskFull { what };
         }
         Self::Sql { what, source: Arc::new(source) }
     }

@@ -109,9 +109,9 @@ async fn index_without_space() {
         acknowledged.push(store.deliver(delivery(n)).await.unwrap().body.unwrap());
     }
     let limit = |pages: i64| {
-        let db = store.inner.db.clone();
+        let writer = store.inner.writer.clone();
         async move {
-            let mut tx = Tx::begin(&db).await.unwrap();
+            let mut tx = Tx::begin(&writer).await.unwrap();
             tx.fetch(format!("PRAGMA max_page_count = {pages}"), vec![]).await.unwrap();
             tx.commit().await.unwrap();
         }

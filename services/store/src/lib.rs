@@ -15,6 +15,7 @@ pub mod pack;
 mod reads;
 mod schema;
 pub mod spool;
+mod sqlite;
 mod store;
 mod types;
 mod verify;

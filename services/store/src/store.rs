@@ -44,6 +44,9 @@ pub struct Options {
     pub pack_bytes: u64,
     /// How long expunged mail can be brought back, in seconds; 0: not at all. Default 14 days.
     pub undelete_s: i64,
+    /// Slept behind each commit of the index before anything is answered. Zero, but for benchmarks: with
+    /// [`crate::files::SlowFiles`] under the packs it shows the store on a disk that needs milliseconds for a sync.
+    pub commit_delay: Duration,
     /// Reading connections of the index.
     pub readers: u32,
     /// Bytes of bodies kept in memory. Default 64 MiB.
@@ -62,6 +65,7 @@ impl Options {
             files: Arc::new(RealFiles),
             pack_bytes: PackOptions::default().max_bytes,
             undelete_s: 14 * 86_400,
+            commit_delay: Duration::ZERO,
             readers: 4,
             body_cache_bytes: 64 << 20,
             parsed_cache_bytes: 64 << 20,
@@ -79,6 +83,8 @@ pub struct Store {
 pub(crate) struct Inner {
     pub dir: PathBuf,
     pub db: Database,
+    /// The way in for changes; its connection waits here between batches.
+    pub writer: db::Writer,
     pub reader: PackReader,
     pub opened: ScanReport,
     pub published: Arc<Published>,
@@ -134,6 +140,7 @@ impl Store {
         let known_end =
             db::fetch(&db, "SELECT pack, place + stored_bytes FROM body ORDER BY pack DESC, place DESC LIMIT 1", vec![]).await?;
         let known_end = known_end.first().map_or(Ok((0, 0)), |r| Ok::<_, Error>((r.u32(0)?, r.uint(1)?)))?;
+        let writer = db::Writer::new(&db, &index)?;
         let fresh = first_time(&db).await?;
         // Without an index nothing says which records matter: all of them.
         let known_end = (!fresh).then_some(known_end);
@@ -150,7 +157,7 @@ impl Store {
         if fresh && opened.packs > 0 {
             return Err(Error::IndexLost { dir: options.dir.clone(), packs: opened.packs });
         }
-        name(&db, &options.dir).await?;
+        name(&writer, &options.dir).await?;
         let last = last_number(&db).await?;
         let uid_validity = db::fetch(&db, "SELECT value FROM meta WHERE key = 'uid_validity'", vec![]).await?;
         let uid_validity = uid_validity.first().map_or(Ok(0), |r| r.text(0).map(|t| t.parse().unwrap_or(0)))?;
@@ -171,8 +178,8 @@ impl Store {
         let reader = packs.reader();
         let packer = Packer {
             _lock: lock.clone(),
-            db: db.clone(),
-            packs: Some(packs),
+            reader: db::Reader::new(&db, &index),
+            packs,
             intake: intake_rx,
             work: work.clone(),
             known: Recent::new(100_000),
@@ -181,6 +188,8 @@ impl Store {
         let committer = Committer {
             _lock: lock,
             db: db.clone(),
+            writer: writer.clone(),
+            commit_delay: options.commit_delay,
             work: work_rx,
             published: published.clone(),
             state: State::new(),
@@ -188,14 +197,14 @@ impl Store {
             uid_validity,
             undelete_s: options.undelete_s,
         };
-        tokio::spawn(packer.run());
-        tokio::spawn(committer.run());
+        thread("store-packs", &options.dir, move |runtime| runtime.block_on(packer.run()))?;
+        thread("store-index", &options.dir, move |runtime| runtime.block_on(committer.run()))?;
         if !db.is_postgres() {
             tokio::spawn(checkpoint(db.clone(), published.head.subscribe()));
         }
         let bodies = weighted(options.body_cache_bytes, 10_000, BytesWeight);
         let claiming = tokio::sync::Mutex::new(());
-        let inner = Inner { dir: options.dir, db, reader, opened, published, bodies, damaged, claiming, intake, work };
+        let inner = Inner { dir: options.dir, db, writer, reader, opened, published, bodies, damaged, claiming, intake, work };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -208,6 +217,7 @@ impl Store {
         }
         self.inner.intake.closed().await;
         self.inner.work.closed().await;
+        self.inner.writer.close();
         self.inner.db.close().await;
     }
 
@@ -474,6 +484,14 @@ impl Store {
     }
 }
 
+/// Each stage of the writer has a thread of its own, which waits for the disk itself: a batch costs one waking of each,
+/// and no task of the runtime stands behind a sync.
+fn thread(name: &str, dir: &Path, work: impl FnOnce(&tokio::runtime::Handle) + Send + 'static) -> Result<(), Error> {
+    let runtime = tokio::runtime::Handle::current();
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&runtime));
+    started.map(drop).map_err(|e| Error::Open { dir: dir.to_owned(), source: Arc::new(e) })
+}
+
 fn weighted<V: Clone, W: quick_cache::Weighter<twinpost_message::BodyId, V> + Clone>(
     bytes: u64,
     typical_bytes: usize,
@@ -492,11 +510,11 @@ async fn first_time(db: &Database) -> Result<bool, Error> {
 }
 
 /// Names the index, so that it is no longer new.
-async fn name(db: &Database, seed: &Path) -> Result<(), Error> {
+async fn name(writer: &db::Writer, seed: &Path) -> Result<(), Error> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     let text = format!("{} {} {now}", seed.display(), std::process::id());
     let uuid = BodyHash::of(text.as_bytes()).to_string();
-    let mut tx = db::Tx::begin(db).await?;
+    let mut tx = db::Tx::begin(writer).await?;
     let sql = "INSERT INTO meta (key, value) VALUES ('uuid', $1) ON CONFLICT (key) DO NOTHING";
     tx.run(sql, vec![uuid[..32].to_owned().into()]).await?;
     tx.commit().await

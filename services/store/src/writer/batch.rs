@@ -5,12 +5,13 @@
 //! the writer is their only owner.
 
 use super::state::{Mailbox, State};
-use crate::db::{Shape, Tx, Value, in_list};
+use crate::db::{Shape, Tx, Value, Writer, in_list};
 use crate::pack::Location;
 use crate::types::{Change, ChangeKind, Prepared};
 use crate::{Error, Notice};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use twinpost_message::view::{Entry, Snapshot};
 use twinpost_message::{AccountId, BodyHash, BodyId, DomainId, MailboxId, ModSeq, Uid};
 use twinpost_sql::Database;
@@ -43,6 +44,7 @@ pub(crate) struct NewBody {
 
 pub(crate) struct Batch {
     pub db: Database,
+    writer: Writer,
     tx: Option<Tx>,
     pub now_s: i64,
     pub places: HashMap<BodyHash, Location>,
@@ -137,9 +139,10 @@ const SPOOL_RCPT: Shape = Shape {
 };
 
 impl Batch {
-    pub fn new(db: Database, now_s: i64) -> Self {
+    pub fn new(db: Database, writer: Writer, now_s: i64) -> Self {
         Self {
             db,
+            writer,
             tx: None,
             now_s,
             places: HashMap::new(),
@@ -170,7 +173,7 @@ impl Batch {
     /// The transaction, begun when it is first needed: a batch that changes nothing costs none.
     pub async fn tx(&mut self) -> Result<&mut Tx, Error> {
         if self.tx.is_none() {
-            self.tx = Some(Tx::begin(&self.db).await?);
+            self.tx = Some(Tx::begin(&self.writer).await?);
         }
         self.tx.as_mut().ok_or(Error::Closed)
     }
@@ -203,22 +206,24 @@ impl Batch {
         *self.refs.entry(body).or_default() += by;
     }
 
-    /// Writes everything and commits.
-    pub async fn commit(&mut self, state: &mut State) -> Result<(), Error> {
+    /// Writes everything and commits, which takes `delay` longer than the disk does.
+    pub async fn commit(&mut self, state: &mut State, delay: Duration) -> Result<(), Error> {
         self.flush(state).await?;
         match &mut self.tx {
             Some(tx) => tx.commit().await?,
             None => return Ok(()),
+        }
+        if !delay.is_zero() {
+            // The thread is the committer's own.
+            std::thread::sleep(delay);
         }
         self.tx = None;
         Ok(())
     }
 
     /// Undoes what was not committed.
-    pub async fn abandon(&mut self) {
-        if let Some(tx) = self.tx.take() {
-            tx.rollback().await;
-        }
+    pub fn abandon(&mut self) {
+        self.tx = None;
     }
 
     async fn flush(&mut self, state: &mut State) -> Result<(), Error> {

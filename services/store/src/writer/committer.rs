@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use twinpost_message::view::{Entry, Snapshot};
 use twinpost_message::{AccountId, BodyId, DomainId, Flags, MailboxId, ModSeq, QueueId, Uid, UidValidity};
@@ -37,6 +37,9 @@ pub(crate) struct Committer {
     /// First, so that it is let go before the queue is seen to be closed.
     pub _lock: Arc<crate::store::Lock>,
     pub db: Database,
+    pub writer: db::Writer,
+    /// See [`crate::Options::commit_delay`].
+    pub commit_delay: Duration,
     pub work: mpsc::Receiver<Work>,
     pub published: Arc<Published>,
     pub state: State,
@@ -69,7 +72,7 @@ impl Committer {
                 }
             }
             waiting.extend(arrived.drain(..));
-            let mut batch = Batch::new(self.db.clone(), now_s());
+            let mut batch = Batch::new(self.db.clone(), self.writer.clone(), now_s());
             let mut ops = Vec::new();
             let mut weight = 0;
             while weight < BATCH_WEIGHT_MAX {
@@ -235,13 +238,13 @@ impl Committer {
     async fn finish(&mut self, mut batch: Batch) {
         let outcome = match batch.broken.take() {
             Some(error) => Err(error),
-            None => batch.commit(&mut self.state).await,
+            None => batch.commit(&mut self.state, self.commit_delay).await,
         };
         match &outcome {
             Ok(()) => self.publish(&mut batch),
             Err(error) => {
                 tracing::warn!(%error, operations = batch.answers.len(), "a change of the store was not committed");
-                batch.abandon().await;
+                batch.abandon();
                 self.state.forget();
             }
         }

@@ -1,4 +1,4 @@
-//! Stage 1 of the writer: bodies to the disk, one sync a batch.
+//! Stage 1 of the writer: bodies to the disk, one sync a batch. It has a thread of its own, and blocks it.
 //!
 //! Contract: a batch leaves for stage 2 only after its bodies are durable. A body that the index already has is not written
 //! again; nor is one that an earlier batch wrote, even if its commit failed: the record is there, stage 2 makes the row.
@@ -6,8 +6,8 @@
 
 use super::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BATCH_WEIGHT_MAX, Intake, Op, Work};
 use crate::Error;
-use crate::db::{self, Value};
-use crate::pack::{Location, PackError, PackSet};
+use crate::db::{Reader, Value};
+use crate::pack::{EncodedRecord, Location, PackSet};
 use crate::types::Prepared;
 use crate::writer::state::Recent;
 use parking_lot::Mutex;
@@ -15,14 +15,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use twinpost_message::BodyHash;
-use twinpost_sql::Database;
 
 pub(crate) struct Packer {
     /// First, so that it is let go before the queue is seen to be closed.
     pub _lock: Arc<crate::store::Lock>,
-    pub db: Database,
-    /// None only while a blocking thread has it.
-    pub packs: Option<PackSet>,
+    pub reader: Reader,
+    pub packs: PackSet,
     pub intake: mpsc::Receiver<Intake>,
     pub work: mpsc::Sender<Work>,
     pub known: Recent<BodyHash, Location>,
@@ -69,7 +67,7 @@ impl Packer {
             }
             match waiting.pop_front() {
                 Some(Intake::Copy(records, answer)) => {
-                    let places = self.append(records).await;
+                    let places = self.append(&records.iter().collect::<Vec<_>>());
                     drop(answer.send(places));
                 }
                 Some(Intake::Forget(pack, answer)) => {
@@ -77,7 +75,7 @@ impl Packer {
                     let _ = answer.send(());
                 }
                 Some(Intake::Retire(pack, answer)) => {
-                    drop(answer.send(self.with_packs("remove a pack", move |p| p.retire(pack)).await));
+                    drop(answer.send(self.packs.retire(pack).map_err(|e| Error::pack("remove a pack", e))));
                 }
                 Some(Intake::Close(answer)) => {
                     let _ = self.work.send(Work::Close(answer)).await;
@@ -86,9 +84,7 @@ impl Packer {
                 Some(Intake::Op(_)) | None => {}
             }
         }
-        if let Some(packs) = self.packs.take()
-            && let Err(error) = packs.close()
-        {
+        if let Err(error) = self.packs.close() {
             tracing::error!(%error, "the newest pack could not be closed");
         }
     }
@@ -108,8 +104,8 @@ impl Packer {
             Ok(damaged) => {
                 let missing: Vec<&Prepared> = needed.values().filter(|b| !places.contains_key(&b.hash())).collect();
                 let hashes: Vec<BodyHash> = missing.iter().map(|b| b.hash()).collect();
-                let records = missing.iter().map(|b| b.inner.record.clone()).collect();
-                self.append(records).await.map(|locations| {
+                let records: Vec<_> = missing.iter().map(|b| &b.inner.record).collect();
+                self.append(&records).map(|locations| {
                     for (hash, location) in hashes.into_iter().zip(locations) {
                         self.known.insert(hash, location);
                         places.insert(hash, location);
@@ -160,7 +156,7 @@ impl Packer {
             return Ok(damaged);
         }
         let head = "SELECT hash, pack, place, stored_bytes FROM body WHERE hash";
-        for row in db::fetch_in(&self.db, head, &[], &unknown, "").await? {
+        for row in self.reader.fetch_keys(head, &unknown).await? {
             let hash = hash_of(&row.blob(0)?)?;
             let place = Location { pack: row.u32(1)?, offset: row.uint(2)?, stored_bytes: row.u32(3)? };
             self.known.insert(hash, place);
@@ -169,33 +165,13 @@ impl Packer {
         Ok(damaged)
     }
 
-    async fn append(&mut self, records: Vec<crate::pack::record::EncodedRecord>) -> Result<Vec<Location>, Error> {
+    /// Writes records and makes them durable.
+    fn append(&mut self, records: &[&EncodedRecord]) -> Result<Vec<Location>, Error> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        self.with_packs("append messages to a pack", move |packs| {
-            let list: Vec<_> = records.iter().collect();
-            let places = packs.append(&list)?;
-            packs.sync()?;
-            Ok(places)
-        })
-        .await
-    }
-
-    async fn with_packs<T: Send + 'static>(
-        &mut self,
-        what: &'static str,
-        work: impl FnOnce(&mut PackSet) -> Result<T, PackError> + Send + 'static,
-    ) -> Result<T, Error> {
-        let Some(mut packs) = self.packs.take() else { return Err(Error::Closed) };
-        let done = tokio::task::spawn_blocking(move || {
-            let outcome = work(&mut packs);
-            (packs, outcome)
-        });
-        // A panic there would have taken the packs along: then nothing can be written any more.
-        let Ok((packs, outcome)) = done.await else { return Err(Error::Closed) };
-        self.packs = Some(packs);
-        outcome.map_err(|e| Error::pack(what, e))
+        let places = self.packs.append(records).and_then(|places| self.packs.sync().map(|()| places));
+        places.map_err(|e| Error::pack("append messages to a pack", e))
     }
 }
 
