@@ -152,7 +152,10 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
         if let Err(refused) = self.shared.limiter.commands(self.stream.peer_addr().ip(), 1) {
             // Slowed down, not refused: a client in a loop hurts only itself.
             Sink::flush(&mut self.stream).await?;
-            tokio::time::sleep(refused.retry_after.min(Duration::from_secs(10))).await;
+            tokio::select! {
+                () = tokio::time::sleep(refused.retry_after.min(Duration::from_secs(10))) => {}
+                () = self.stop.cancelled() => return Err(closing()),
+            }
         }
         let command = match parse::parse(bytes, self.session.modes.utf8) {
             Ok(command) => command,

@@ -93,6 +93,12 @@ impl Bench {
         bench
     }
 
+    /// Other limits for clients far away, from the next connection on.
+    pub fn limit(&mut self, limits: twinpost_limits::Settings) {
+        let people = Arc::new(People(self.memory.clone()));
+        self.server = Server::new(self.memory.clone(), people, settings(), Limiter::new(limits), None);
+    }
+
     pub fn open(&self) -> DuplexStream {
         self.open_watched().0
     }

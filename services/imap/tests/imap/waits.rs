@@ -109,6 +109,25 @@ async fn connections_of_one_account() {
     assert_eq!(open.len(), 3);
 }
 
+/// A client in a loop is slowed down, not refused; the stop does not wait for it.
+#[tokio::test]
+async fn the_server_stops_while_a_client_is_slowed_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::far(settings(), dir.path());
+    // The first commands pass, the next is due in a minute.
+    bench.limit(twinpost_limits::Settings { commands_per_minute: 1, ..Default::default() });
+    let (wire, end) = bench.open_watched();
+    let mut client = Client::new(wire);
+    client.text().await;
+    client.send("n NOOP\r\n".repeat(50)).await;
+    assert_eq!(client.text().await, "n OK Done");
+    bench.stop.cancel();
+    let rest = client.rest().await;
+    let more = rest.strip_suffix(DOWN).unwrap_or_else(|| panic!("{rest}"));
+    assert!(more.len() < 49 * "n OK Done\r\n".len(), "not slowed down");
+    end.await.unwrap();
+}
+
 #[tokio::test]
 async fn the_server_stops() {
     // Where the client stands, what it sent, and what it hears before the end.
