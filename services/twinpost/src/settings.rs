@@ -25,6 +25,7 @@ pub fn store(document: &Document, folder: &Folder) -> twinpost_store::Options {
     twinpost_store::Options {
         index: location(&store.database, "twinpost_store"),
         files,
+        commit_delay: store.slow_fsync.0,
         pack_bytes: store.pack_size.0,
         undelete_s: seconds(store.undelete.0),
         body_cache_bytes: store.body_cache.0,
