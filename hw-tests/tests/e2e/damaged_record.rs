@@ -28,6 +28,14 @@ fn a_damaged_record_shows_as_damaged_and_touches_nothing_else() {
     std::fs::write(pack, bytes).unwrap();
     node.again();
 
+    println!("`store verify` names it, while the node runs");
+    let found = node.ctl(&["--json", "store", "verify"]);
+    println!("{}", found.out);
+    assert_eq!(found.code, 4, "{found:?}");
+    let report: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    assert_eq!(report["found"]["records"], 2, "two bodies are whole");
+    assert!(report["found"]["faults_total"].as_u64().is_some_and(|n| n >= 1), "{report:#}");
+
     println!("by IMAP: the second is shown as damaged");
     let mut imap = node.imap(ben);
     imap.ok("SELECT INBOX");

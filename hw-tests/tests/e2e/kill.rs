@@ -150,6 +150,8 @@ fn every_acknowledged_message_is_found_once_after_kills_under_load() {
     }
     let stored: usize = boxes.values().flat_map(HashMap::values).sum();
     assert_eq!(stored, copies, "mail is there that nobody sent");
+    println!("`store verify` finds nothing wrong after all that");
+    node.ctl(&["store", "verify"]).well();
     println!("{} messages, {copies} copies in the mailboxes, {repeated} doubled after a broken connection", sent.len());
 }
 
