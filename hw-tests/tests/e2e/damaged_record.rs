@@ -34,7 +34,10 @@ fn a_damaged_record_shows_as_damaged_and_touches_nothing_else() {
     assert_eq!(found.code, 4, "{found:?}");
     let report: serde_json::Value = serde_json::from_str(&found.out).unwrap();
     assert_eq!(report["found"]["records"], 2, "two bodies are whole");
-    assert!(report["found"]["faults_total"].as_u64().is_some_and(|n| n >= 1), "{report:#}");
+    let faults = report["found"]["faults"].as_array().unwrap();
+    assert_eq!(faults.len(), 1, "{report:#}");
+    assert_eq!(faults[0]["kind"], "damaged_record");
+    assert_eq!((&faults[0]["messages"][0]["mailbox"], &faults[0]["messages"][0]["uid"]), (&"INBOX".into(), &2.into()));
 
     println!("by IMAP: the second is shown as damaged");
     let mut imap = node.imap(ben);
