@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use twinpost_message::{BodyId, MailboxId, QueueId};
+use twinpost_message::{AccountId, BodyId, MailboxId, QueueId};
 
 /// Which limit a message would break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,9 @@ pub enum Error {
     /// No such body.
     #[error("there is no stored message {0}")]
     NoBody(BodyId),
+    /// The store does not know the account: it was neither opened nor did it get mail.
+    #[error("the store does not know account {0}")]
+    NoAccount(AccountId),
     /// No such mailbox, or no longer.
     #[error("there is no mailbox {0}")]
     NoMailbox(MailboxId),

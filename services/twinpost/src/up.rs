@@ -126,6 +126,9 @@ fn start(folder: &Folder) -> Result<Child, String> {
         .arg("--with-parent")
         .arg("--node")
         .arg(folder.path())
+        // Argon2id takes 19 MiB for each sign-in. Blocks of that size shall come from the system and go back to it, not stay
+        // in the heap of each thread that ever checked a password (mallopt(3), M_MMAP_THRESHOLD).
+        .env("MALLOC_MMAP_THRESHOLD_", "4194304")
         .stdin(std::process::Stdio::null())
         .process_group(0)
         .kill_on_drop(true)

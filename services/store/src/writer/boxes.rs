@@ -94,6 +94,11 @@ impl Committer {
         special_use: Option<SpecialUse>,
     ) -> Result<MailboxId, Error> {
         let name = names::check(name)?;
+        // Mail in it could not be counted for anybody.
+        self.state.load_accounts(&batch.db, std::iter::once(account)).await?;
+        if self.state.accounts.get(&account).is_none() {
+            return Err(Error::NoAccount(account));
+        }
         let keys = names::above(&name).chain(std::iter::once(&*name)).map(|n| (account, n.to_owned()));
         self.state.load_names(&batch.db, keys).await?;
         if self.state.named(account, &name).is_some() {

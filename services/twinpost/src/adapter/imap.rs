@@ -59,7 +59,7 @@ impl ImapBackend {
 #[allow(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
 fn refusal(error: Error) -> Refusal {
     match error {
-        Error::NoMailbox(_) | Error::NoMailboxName(_) => Refusal::NonExistent,
+        Error::NoMailbox(_) | Error::NoMailboxName(_) | Error::NoAccount(_) => Refusal::NonExistent,
         Error::Exists(_) => Refusal::AlreadyExists,
         Error::Name { .. } | Error::Inbox(_) | Error::NoMessage | Error::NoBody(_) | Error::NoQueueEntry(_) => {
             Refusal::Cannot(error.to_string())
