@@ -8,9 +8,6 @@ mod cli;
 use clap::Parser;
 use std::path::{Component, Path, PathBuf};
 
-/// Pages that come from a run on a machine for measurements, not from this repository's state.
-const MEASURED: [&str; 1] = ["docs/benchmarks.md"];
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("hw-tests lies in the workspace").to_owned()
 }
@@ -86,9 +83,6 @@ fn every_link_leads_somewhere() {
         for link in links(text).into_iter().filter(|l| !l.starts_with("https://")) {
             let (path, wanted) = link.split_once('#').unwrap_or((link, ""));
             let target = if path.is_empty() { page.clone() } else { plain(&page.parent().unwrap_or(Path::new("")).join(path)) };
-            if MEASURED.iter().any(|m| target == Path::new(m)) {
-                continue;
-            }
             let there = root().join(&target).exists();
             let heading = wanted.is_empty() || pages.iter().any(|(p, t)| *p == target && anchors(t).iter().any(|a| a == wanted));
             if !there || !heading {
