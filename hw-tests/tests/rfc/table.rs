@@ -50,6 +50,7 @@ pub const TABLE: &[Rfc] = &[
         "Post Office Protocol - Version 3",
         "without the optional APOP, which needs passwords in plain text on the server",
     ),
+    rfc(1951, Used, "DEFLATE Compressed Data Format Specification version 1.3", "inside COMPRESS=DEFLATE"),
     rfc(1985, Used, "SMTP Service Extension for Remote Message Queue Starting", "ETRN is known and answered 502"),
     rfc(2033, Whole, "Local Mail Transfer Protocol", ""),
     rfc(2034, Whole, "SMTP Service Extension for Returning Enhanced Error Codes", ""),

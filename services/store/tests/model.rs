@@ -289,9 +289,11 @@ async fn run(place: Place, steps: Vec<Step>) {
                 let transfer =
                     Transfer { from: a, to: b, uids: uids.iter().map(|u| Uid(*u)).collect(), limits: Limits::default(), remove };
                 let done = store.transfer(transfer).await.unwrap();
+                // What is there before the copy: one into the same mailbox does not copy its own copies.
+                let there = model.mailbox(account, NAMES[from]).messages.clone();
                 let mut pairs = Vec::new();
                 for uid in uids.into_iter().collect::<BTreeSet<u32>>() {
-                    let Some(message) = model.mailbox(account, NAMES[from]).messages.get(&uid).cloned() else { continue };
+                    let Some(message) = there.get(&uid).cloned() else { continue };
                     pairs.push((Uid(uid), Uid(model.add(account, NAMES[to], message))));
                 }
                 if remove {

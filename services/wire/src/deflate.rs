@@ -1,4 +1,4 @@
-//! COMPRESS=DEFLATE (RFC 4978): raw deflate over any layer.
+//! COMPRESS=DEFLATE (RFC 4978, over raw DEFLATE, RFC 1951): raw deflate over any layer.
 //!
 //! Contract: what is read never grows beyond the caller's own buffer (a compression bomb costs the sender its
 //! bandwidth and us only the work on bytes that the caller asked for). The compressor, the dearest part (some 300 KB),

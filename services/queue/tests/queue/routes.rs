@@ -177,7 +177,7 @@ impl RequestHandler for Zone {
             let example = Name::from_ascii("example.").unwrap();
             let soa = SOA::new(example.clone(), example.clone(), 1, 60, 60, 60, 60);
             let soa = [Record::from_rdata(example, 60, RData::SOA(soa))];
-            // RFC 2308 2: an empty answer is proven by the zone's SOA.
+            // An empty answer is proven by the zone's SOA (negative caching).
             let proof = if records.is_empty() && code != ResponseCode::ServFail { &soa[..] } else { &[] };
             let response = MessageResponseBuilder::from_message_request(request).build(head, &records, &[], proof, &[]);
             answer_to.send_response(response).await.unwrap()
