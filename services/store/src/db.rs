@@ -7,12 +7,13 @@
 use crate::Error;
 use crate::sqlite::{Held, Slot, Use};
 use rusqlite::types::Value as Cell;
+use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Row as _};
 use std::sync::Arc;
 use twinpost_sql::{Database, Location, Pool};
 
 /// A parameter. Nulls are typed, because PostgreSQL types them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Value {
     Int(i64),
     Text(String),

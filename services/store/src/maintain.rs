@@ -5,7 +5,8 @@
 //! that stage 1 sent before, no row points into it. A stop at any point leaves dead bytes at worst.
 
 use crate::db;
-use crate::pack::{Location, PackError};
+use crate::pack::{Found, Kind, Location, PackError};
+use crate::placement::snapshot;
 use crate::writer::{Alone, Intake, Op};
 use crate::{Error, Store};
 use twinpost_message::BodyId;
@@ -52,17 +53,50 @@ impl Store {
         for row in db::fetch(&self.inner.db, sql, vec![]).await? {
             live.insert(row.u32(0)?, row.uint(1)?);
         }
+        let mut empty = Vec::new();
+        let since = self.snapshot_pack().await?;
         for pack in packs.iter().filter(|p| p.pack != newest) {
+            let mostly_dead = |used: u64| used.saturating_mul(100) < pack.bytes.saturating_mul(live_percent);
             let used = live.get(&pack.pack).copied().unwrap_or(0);
-            if used.saturating_mul(100) >= pack.bytes.saturating_mul(live_percent) {
-                continue;
+            if mostly_dead(used) && (pack.pack < since || mostly_dead(used.saturating_add(self.placements(pack.pack).await?))) {
+                empty.push(pack);
             }
+        }
+        if !empty.is_empty() {
+            // What these packs say to `rebuild` is dead behind it.
+            self.snapshot_index().await?;
+        }
+        for pack in empty {
             if self.empty(pack.pack, &mut done).await? {
                 done.packs += 1;
                 done.freed_bytes += pack.bytes;
             }
         }
         Ok(done)
+    }
+
+    /// The pack in which the last snapshot of the index begins: placement records before it are dead.
+    async fn snapshot_pack(&self) -> Result<u32, Error> {
+        let rows = db::fetch(&self.inner.db, "SELECT value FROM meta WHERE key = $1", vec![snapshot::KEY.into()]).await?;
+        rows.first().map_or(Ok(0), |r| r.text(0).map(|t| t.parse().unwrap_or(0)))
+    }
+
+    /// Bytes of placement records in a pack. Reads all of it, so it is asked of packs that would be emptied only.
+    async fn placements(&self, pack: u32) -> Result<u64, Error> {
+        let reader = self.inner.reader.clone();
+        let count = move || -> Result<u64, PackError> {
+            let sizes = reader.scan(pack)?.map(|found| match found {
+                Found::Record { location, header } if header.kind == Kind::Placement => u64::from(location.stored_bytes),
+                _ => 0,
+            });
+            Ok(sizes.sum())
+        };
+        match tokio::task::spawn_blocking(count).await.map_err(|_| Error::Closed)? {
+            Ok(bytes) => Ok(bytes),
+            Err(error @ PackError::Io { .. }) => Err(Error::pack("read a pack", error)),
+            // Nothing in it can be read.
+            Err(_) => Ok(0),
+        }
     }
 
     /// Copies what lives in a pack and removes it; false when something must stay.

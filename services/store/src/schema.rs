@@ -4,7 +4,11 @@
 use twinpost_sql::Migration;
 
 /// Steps from an empty database to the newest tables.
-pub(crate) const STEPS: &[Migration] = &[(1, FIRST)];
+pub(crate) const STEPS: &[Migration] = &[(1, FIRST), (2, PLACEMENT)];
+
+/// Logs on their way into the packs: see [`crate::placement`].
+const PLACEMENT: &str = "CREATE TABLE placement (seq {key}, log {blob} NOT NULL);
+";
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

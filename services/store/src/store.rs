@@ -9,6 +9,7 @@ use crate::files::{Files, RealFiles};
 use crate::live::Live;
 use crate::pack::record;
 use crate::pack::{PackOptions, PackReader, PackSet, ScanReport};
+use crate::placement::outbox::Outbox;
 use crate::reads::{BytesWeight, ParsedWeight, parsed_blob};
 use crate::spool::{SpoolAction, SpoolUpdate};
 use crate::types::{
@@ -88,6 +89,7 @@ pub(crate) struct Inner {
     pub reader: PackReader,
     pub opened: ScanReport,
     pub published: Arc<Published>,
+    pub outbox: Arc<Outbox>,
     pub bodies: quick_cache::sync::Cache<twinpost_message::BodyId, Bytes, BytesWeight>,
     pub damaged: Arc<Mutex<HashSet<BodyHash>>>,
     /// Two claims at once would look at the same rows.
@@ -101,7 +103,7 @@ pub(crate) struct Inner {
 pub(crate) struct Lock(#[allow(dead_code, reason = "held for its drop")] Flock<File>);
 
 impl Lock {
-    fn take(dir: &Path) -> Result<Self, Error> {
+    pub fn take(dir: &Path) -> Result<Self, Error> {
         let fault = |e: std::io::Error| Error::Open { dir: dir.to_owned(), source: Arc::new(e) };
         // Durably: mail can be acknowledged a moment after the first start.
         RealFiles.create_dir(dir).map_err(fault)?;
@@ -172,15 +174,19 @@ impl Store {
             parsed: weighted(options.parsed_cache_bytes, 1500, ParsedWeight),
             claims: Mutex::default(),
         });
+        let outbox = Arc::new(Outbox::load(&db).await?);
         let damaged = Arc::new(Mutex::new(HashSet::new()));
         let (intake, intake_rx) = mpsc::channel(WAITING_MAX);
         let (work, work_rx) = mpsc::channel(WAITING_MAX);
         let reader = packs.reader();
         let packer = Packer {
             _lock: lock.clone(),
+            db: db.clone(),
+            writer: writer.clone(),
             reader: db::Reader::new(&db, &index),
             packs,
             intake: intake_rx,
+            outbox: outbox.clone(),
             work: work.clone(),
             known: Recent::new(100_000),
             damaged: damaged.clone(),
@@ -192,6 +198,7 @@ impl Store {
             commit_delay: options.commit_delay,
             work: work_rx,
             published: published.clone(),
+            outbox: outbox.clone(),
             state: State::new(),
             last,
             uid_validity,
@@ -204,8 +211,14 @@ impl Store {
         }
         let bodies = weighted(options.body_cache_bytes, 10_000, BytesWeight);
         let claiming = tokio::sync::Mutex::new(());
-        let inner = Inner { dir: options.dir, db, writer, reader, opened, published, bodies, damaged, claiming, intake, work };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner =
+            Inner { dir: options.dir, db, writer, reader, opened, published, outbox, bodies, damaged, claiming, intake, work };
+        let store = Self { inner: Arc::new(inner) };
+        // Mail of a program that wrote no placement records.
+        if store.inner.outbox.committed() == 0 && known_end.is_some_and(|end| end != (0, 0)) {
+            store.snapshot_index().await?;
+        }
+        Ok(store)
     }
 
     /// Ends the writer behind everything that was sent before, and closes the files. Later operations get [`Error::Closed`].
@@ -510,7 +523,7 @@ async fn first_time(db: &Database) -> Result<bool, Error> {
 }
 
 /// Names the index, so that it is no longer new.
-async fn name(writer: &db::Writer, seed: &Path) -> Result<(), Error> {
+pub(crate) async fn name(writer: &db::Writer, seed: &Path) -> Result<(), Error> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     let text = format!("{} {} {now}", seed.display(), std::process::id());
     let uuid = BodyHash::of(text.as_bytes()).to_string();
@@ -521,7 +534,7 @@ async fn name(writer: &db::Writer, seed: &Path) -> Result<(), Error> {
 }
 
 /// The highest number that was ever given.
-async fn last_number(db: &Database) -> Result<u64, Error> {
+pub(crate) async fn last_number(db: &Database) -> Result<u64, Error> {
     let sql = "SELECT COALESCE(MAX(n), 0) FROM (SELECT MAX(modseq) AS n FROM change UNION ALL SELECT MAX(id) FROM body \
                UNION ALL SELECT MAX(id) FROM mailbox UNION ALL SELECT MAX(id) FROM trash UNION ALL SELECT MAX(id) FROM spool) AS numbers";
     db::fetch(db, sql, vec![]).await?.first().map_or(Ok(0), |r| r.uint(0))

@@ -194,6 +194,9 @@ async fn confirm(store: &Store, suspects: &[BodyId]) -> Result<Vec<Bad>, Error> 
                     break;
                 }
                 Err(error @ PackError::Io { .. }) => return Err(Error::pack("read a message", error)),
+                Err(_) if body.place.pack == 0 => {
+                    (FaultKind::MissingRecord, "no whole record of it was there when the index was made again".to_owned())
+                }
                 Err(error @ (PackError::Missing(_) | PackError::Torn(_))) => (FaultKind::MissingRecord, error.to_string()),
                 Err(error) => (FaultKind::DamagedRecord, error.to_string()),
             };

@@ -7,6 +7,8 @@
 use super::state::{Mailbox, State};
 use crate::db::{Shape, Tx, Value, Writer, in_list};
 use crate::pack::Location;
+use crate::placement::outbox::Outbox;
+use crate::placement::{self, ChangeRow, Fact, MessageRow};
 use crate::types::{Change, ChangeKind, Prepared};
 use crate::{Error, Notice};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -71,6 +73,11 @@ pub(crate) struct Batch {
     pub notices: HashSet<(AccountId, Notice)>,
     pub unclaim: Vec<twinpost_message::QueueId>,
     pub answers: Vec<Answering>,
+    /// What `rebuild` must know of it, beside what follows from the rows below.
+    pub facts: placement::Writer,
+    outbox: Arc<Outbox>,
+    /// Its log in the placement records.
+    pub log: Option<(u64, Vec<u8>)>,
     /// A fault that fails the whole batch.
     pub broken: Option<Error>,
 }
@@ -139,7 +146,7 @@ const SPOOL_RCPT: Shape = Shape {
 };
 
 impl Batch {
-    pub fn new(db: Database, writer: Writer, now_s: i64) -> Self {
+    pub fn new(db: Database, writer: Writer, now_s: i64, outbox: Arc<Outbox>) -> Self {
         Self {
             db,
             writer,
@@ -166,6 +173,9 @@ impl Batch {
             notices: HashSet::new(),
             unclaim: Vec::new(),
             answers: Vec::new(),
+            facts: placement::Writer::default(),
+            outbox,
+            log: None,
             broken: None,
         }
     }
@@ -228,6 +238,7 @@ impl Batch {
 
     async fn flush(&mut self, state: &mut State) -> Result<(), Error> {
         let mut steps: Vec<(Shape, Vec<Vec<Value>>)> = Vec::new();
+        self.tell();
         let mut refs = std::mem::take(&mut self.refs);
         let bodies = self.bodies.drain(..).map(|b| {
             let (p, n) = (&b.body.inner, refs.remove(&b.id).unwrap_or(0));
@@ -298,11 +309,15 @@ impl Batch {
         steps.push((SPOOL, std::mem::take(&mut self.spool)));
         steps.push((SPOOL_RCPT, std::mem::take(&mut self.spool_rcpts)));
         let uid_validity = self.uid_validity.take();
-        if steps.iter().all(|(_, rows)| rows.is_empty()) && gone.is_empty() && uid_validity.is_none() {
+        if steps.iter().all(|(_, rows)| rows.is_empty()) && gone.is_empty() && uid_validity.is_none() && self.facts.is_empty() {
             return Ok(());
         }
+        let (seq, written) = (self.outbox.next(), self.outbox.written());
+        let log = std::mem::take(&mut self.facts).finish(seq, self.now_s);
         let db = self.db.clone();
         let tx = self.tx().await?;
+        tx.run("INSERT INTO placement (seq, log) VALUES ($1, $2)", vec![seq.into(), log.as_slice().into()]).await?;
+        tx.run("DELETE FROM placement WHERE seq < $1", vec![written.into()]).await?;
         for (shape, rows) in steps {
             if !rows.is_empty() {
                 tx.many(shape, rows).await?;
@@ -317,7 +332,54 @@ impl Batch {
             let sql = "INSERT INTO meta (key, value) VALUES ('uid_validity', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
             tx.run(sql, vec![last.to_string().into()]).await?;
         }
+        self.log = Some((seq, log));
         Ok(())
+    }
+
+    /// Writes what follows from the rows into the log.
+    fn tell(&mut self) {
+        for b in &self.bodies {
+            let (hash, size_bytes) = (b.body.hash(), b.body.size_bytes());
+            self.facts.fact(Fact::Body { id: b.id.0, hash, size_bytes });
+        }
+        for (mailbox, place, name) in &self.keywords {
+            let place = i64::try_from(*place).unwrap_or(i64::MAX);
+            self.facts.fact(Fact::Keyword { mailbox: mailbox.0, place, name: name.clone() });
+        }
+        for c in &self.changes {
+            let (kind, uid) = (c.kind.number(), i64::from(c.uid.0));
+            let (account, mailbox, body, modseq) = (c.account.0, c.mailbox.0, c.body.0, c.modseq.0.cast_signed());
+            let change = ChangeRow { kind, account, mailbox, uid, body, modseq };
+            match self.messages.get(&(c.mailbox, c.uid)) {
+                // A message that changed twice is told as it is behind the last change.
+                Some(Some(e)) if e.modseq == c.modseq => self.facts.message(&MessageRow {
+                    change,
+                    flags: e.flags.0.cast_signed(),
+                    received_s: e.received_s,
+                    saved_s: e.saved_s,
+                    size_bytes: e.size_bytes.into(),
+                }),
+                _ => self.facts.change(&change),
+            }
+        }
+        for row in &self.trash {
+            self.facts.fact(Fact::Trash(row.clone()));
+        }
+        for row in &self.spool {
+            self.facts.fact(Fact::Spool(row.clone()));
+        }
+        for row in &self.spool_rcpts {
+            if let [spool, n, address, orcpt, notify, next_try_s] = row.as_slice() {
+                let zero = Value::Int(0);
+                let mut all =
+                    vec![spool.clone(), n.clone(), address.clone(), orcpt.clone(), notify.clone(), zero.clone(), zero.clone()];
+                all.extend([next_try_s.clone(), Value::NoInt, zero.clone(), "".into(), zero]);
+                self.facts.fact(Fact::Rcpt(all));
+            }
+        }
+        if let Some(last) = self.uid_validity {
+            self.facts.fact(Fact::UidValidity(last));
+        }
     }
 
     /// Snapshots as they are behind this batch.

@@ -5,6 +5,7 @@ use super::committer::{Committer, NewEntry, entry};
 use super::state::{MAILBOX, Mailbox};
 use crate::db::{Shape, Value, in_list};
 use crate::pack::Location;
+use crate::placement::{Fact, snapshot};
 use crate::types::{Annotation, Change, ChangeKind, SpecialUse};
 use crate::{Error, INBOX, names};
 use twinpost_message::{AccountId, BodyId, DomainId, Flags, MailboxId, ModSeq, Uid};
@@ -59,6 +60,7 @@ impl Committer {
             keywords: Some(Vec::new()),
         };
         batch.change(modseq, &mailbox, ChangeKind::MailboxCreated, Uid(0), BodyId(0));
+        batch.facts.fact(snapshot::mailbox(&mailbox));
         batch.mailboxes.insert(id);
         self.state.names.insert((account, name.to_owned()), Some(id));
         self.state.mailboxes.insert(id, mailbox);
@@ -79,8 +81,10 @@ impl Committer {
             }
             let sql = "INSERT INTO subscription (account, name) VALUES ($1, $2) ON CONFLICT (account, name) DO NOTHING";
             batch.tx().await?.run(sql, vec![account.0.into(), name.into()]).await?;
+            batch.facts.fact(Fact::Subscription { account: account.0, name: name.to_owned(), subscribed: true });
         }
         row.furnished = true;
+        batch.facts.fact(Fact::Account { id: account.0, domain: domain.0, furnished: true });
         self.state.accounts.insert(account, row);
         batch.accounts.insert(account);
         Ok(())
@@ -148,11 +152,13 @@ impl Committer {
                 return Err(Error::TooMany { what: "subscriptions in one account", most: MAILBOXES_MAX });
             }
             let sql = "INSERT INTO subscription (account, name) VALUES ($1, $2) ON CONFLICT (account, name) DO NOTHING";
-            tx.run(sql, vec![account.0.into(), name.into()]).await?
+            tx.run(sql, vec![account.0.into(), name.as_str().into()]).await?
         } else {
-            tx.run("DELETE FROM subscription WHERE account = $1 AND name = $2", vec![account.0.into(), name.into()]).await?
+            tx.run("DELETE FROM subscription WHERE account = $1 AND name = $2", vec![account.0.into(), name.as_str().into()])
+                .await?
         };
         if touched > 0 {
+            batch.facts.fact(Fact::Subscription { account: account.0, name, subscribed });
             self.touch_account(batch, account, ChangeKind::MailboxAttributes);
         }
         Ok(())
@@ -167,6 +173,7 @@ impl Committer {
         self.need(batch, mailbox).await?;
         if let Some(m) = self.state.mailboxes.get_mut(&mailbox) {
             m.special_use = special_use;
+            batch.facts.fact(snapshot::mailbox(m));
         }
         batch.mailboxes.insert(mailbox);
         self.touch(batch, mailbox, ChangeKind::MailboxAttributes);
@@ -194,6 +201,12 @@ impl Committer {
             return Err(Error::TooMany { what: "annotations in one account", most: ANNOTATIONS_MAX });
         }
         for a in annotations {
+            batch.facts.fact(Fact::Annotation {
+                account: account.0,
+                mailbox: a.mailbox.unwrap_or_default().0,
+                entry: a.entry.clone(),
+                value: a.value.as_ref().map(|v| v.to_vec()),
+            });
             let mut args: Vec<Value> = vec![account.0.into(), a.mailbox.unwrap_or_default().0.into(), a.entry.into()];
             let sql = match a.value {
                 Some(value) => {
@@ -257,6 +270,7 @@ impl Committer {
             batch.tx().await?.run(sql, vec![id.0.into(), new.as_str().into()]).await?;
             if let Some(row) = self.state.mailboxes.get_mut(&id) {
                 row.name.clone_from(&new);
+                batch.facts.fact(snapshot::mailbox(row));
             }
             self.state.names.insert((m.account, old), None);
             self.state.names.insert((m.account, new), Some(id));
@@ -294,6 +308,7 @@ impl Committer {
         self.touch(batch, m.id, ChangeKind::MailboxDeleted);
         self.state.mailboxes.remove(&m.id);
         self.state.names.insert((m.account, m.name.clone()), None);
+        batch.facts.fact(Fact::MailboxGone(m.id.0));
         batch.mailboxes.remove(&m.id);
         batch.gone.push(m.id);
         Ok(())
@@ -327,6 +342,7 @@ impl Committer {
         ] {
             tx.run(sql, id.clone()).await?;
         }
+        batch.facts.fact(Fact::AccountGone(account.0));
         self.state.accounts.remove(&account);
         self.touch_account(batch, account, ChangeKind::AccountDeleted);
         Ok(())
@@ -362,6 +378,7 @@ impl Committer {
             // The message holds the body now instead of the trash.
             batch.refer(entry.body, -1);
             restored.push((mailbox, added.uid));
+            batch.facts.fact(Fact::TrashGone(row.int(0)?));
             gone.push(Value::Int(row.int(0)?));
         }
         for (sql, args) in in_list(&batch.db, "DELETE FROM trash WHERE id", &[], &gone, "") {
@@ -377,6 +394,7 @@ impl Committer {
         let mut gone = Vec::with_capacity(rows.len());
         for row in &rows {
             batch.refer(BodyId(row.int(1)?), -1);
+            batch.facts.fact(Fact::TrashGone(row.int(0)?));
             gone.push(Value::Int(row.int(0)?));
         }
         for (sql, args) in in_list(&batch.db, "DELETE FROM trash WHERE id", &[], &gone, "") {

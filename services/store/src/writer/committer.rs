@@ -5,6 +5,7 @@ use super::state::{Account, Mailbox, State};
 use super::{Alone, BATCH_OPS_MAX, BATCH_WEIGHT_MAX, Op, Work};
 use crate::db::{self, Row, Value};
 use crate::live::Live;
+use crate::placement::Fact;
 use crate::types::{ChangeKind, Folder, Prepared};
 use crate::{Error, Usage};
 use parking_lot::Mutex;
@@ -42,6 +43,7 @@ pub(crate) struct Committer {
     pub commit_delay: Duration,
     pub work: mpsc::Receiver<Work>,
     pub published: Arc<Published>,
+    pub outbox: Arc<crate::placement::outbox::Outbox>,
     pub state: State,
     /// The last number given.
     pub last: u64,
@@ -72,7 +74,7 @@ impl Committer {
                 }
             }
             waiting.extend(arrived.drain(..));
-            let mut batch = Batch::new(self.db.clone(), self.writer.clone(), now_s());
+            let mut batch = Batch::new(self.db.clone(), self.writer.clone(), now_s(), self.outbox.clone());
             let mut ops = Vec::new();
             let mut weight = 0;
             while weight < BATCH_WEIGHT_MAX {
@@ -226,6 +228,14 @@ impl Committer {
                 let outcome = self.relocate(batch, moves).await;
                 batch.answer(answer, outcome);
             }
+            Alone::Note { key, value, answer } => {
+                let sql = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+                let outcome = match batch.tx().await {
+                    Ok(tx) => tx.run(sql, vec![key.into(), value.into()]).await.map(drop),
+                    Err(error) => Err(error),
+                };
+                batch.answer(answer, outcome);
+            }
             Alone::CountPack { pack, answer } => {
                 let sql = "SELECT COUNT(*) FROM body WHERE pack = $1";
                 let rows = db::fetch(&self.db, sql, vec![pack.into()]).await;
@@ -241,7 +251,12 @@ impl Committer {
             None => batch.commit(&mut self.state, self.commit_delay).await,
         };
         match &outcome {
-            Ok(()) => self.publish(&mut batch),
+            Ok(()) => {
+                if let Some((seq, log)) = batch.log.take() {
+                    self.outbox.push(seq, log);
+                }
+                self.publish(&mut batch);
+            }
             Err(error) => {
                 tracing::warn!(%error, operations = batch.answers.len(), "a change of the store was not committed");
                 batch.abandon();
@@ -462,6 +477,7 @@ impl Committer {
             }
             None => Account { domain, usage: Usage::default(), furnished: false },
         };
+        batch.facts.fact(Fact::Account { id: id.0, domain: domain.0, furnished: account.furnished });
         self.state.accounts.insert(id, account);
         batch.accounts.insert(id);
         account

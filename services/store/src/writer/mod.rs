@@ -21,7 +21,7 @@ mod packer;
 mod queue;
 pub(crate) mod state;
 
-pub(crate) use committer::{Committer, Published, load};
+pub(crate) use committer::{Committer, Published, load, now_s};
 pub(crate) use packer::{Packer, hash_of};
 
 use crate::Error;
@@ -118,6 +118,12 @@ pub(crate) enum Alone {
         moves: Vec<(BodyId, Location, Location)>,
         answer: Answer<u64>,
     },
+    /// Writes a value into `meta`.
+    Note {
+        key: &'static str,
+        value: String,
+        answer: Answer<()>,
+    },
     /// Answers how many bodies point into this pack, behind everything that was sent before.
     CountPack {
         pack: u32,
@@ -173,7 +179,10 @@ impl Op {
             | Self::Annotate { answer, .. } => drop(answer.send(Err(error))),
             Self::Create { answer, .. } => drop(answer.send(Err(error))),
             Self::Alone(alone) => match alone {
-                Alone::Rename { answer, .. } | Alone::Delete { answer, .. } | Alone::DeleteAccount { answer, .. } => {
+                Alone::Rename { answer, .. }
+                | Alone::Delete { answer, .. }
+                | Alone::DeleteAccount { answer, .. }
+                | Alone::Note { answer, .. } => {
                     drop(answer.send(Err(error)));
                 }
                 Alone::Restore { answer, .. } => drop(answer.send(Err(error))),

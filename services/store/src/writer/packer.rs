@@ -6,23 +6,30 @@
 
 use super::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BATCH_WEIGHT_MAX, Intake, Op, Work};
 use crate::Error;
-use crate::db::{Reader, Value};
+use crate::db::{self, Reader, Value};
 use crate::pack::{EncodedRecord, Location, PackSet};
+use crate::placement::outbox::{Outbox, Taken};
 use crate::types::Prepared;
 use crate::writer::state::Recent;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use twinpost_message::BodyHash;
+use twinpost_sql::Database;
 
 pub(crate) struct Packer {
     /// First, so that it is let go before the queue is seen to be closed.
     pub _lock: Arc<crate::store::Lock>,
+    /// For logs that are read from their table again.
+    pub db: Database,
+    /// For the very end, when stage 2 writes no more.
+    pub writer: db::Writer,
     pub reader: Reader,
     pub packs: PackSet,
     pub intake: mpsc::Receiver<Intake>,
     pub work: mpsc::Sender<Work>,
+    pub outbox: Arc<Outbox>,
     pub known: Recent<BodyHash, Location>,
     pub damaged: Arc<Mutex<HashSet<BodyHash>>>,
 }
@@ -31,11 +38,20 @@ impl Packer {
     pub async fn run(mut self) {
         let mut waiting: VecDeque<Intake> = VecDeque::new();
         let mut arrived = Vec::with_capacity(BATCH_OPS_MAX);
+        let mut last = None;
         loop {
             if waiting.len() < BATCH_OPS_MAX {
                 let room = BATCH_OPS_MAX - waiting.len();
                 if waiting.is_empty() {
-                    if self.intake.recv_many(&mut arrived, room).await == 0 {
+                    let n = tokio::select! {
+                        biased;
+                        n = self.intake.recv_many(&mut arrived, room) => n,
+                        () = self.outbox.due() => {
+                            self.flush().await;
+                            continue;
+                        }
+                    };
+                    if n == 0 {
                         break;
                     }
                 } else {
@@ -67,7 +83,7 @@ impl Packer {
             }
             match waiting.pop_front() {
                 Some(Intake::Copy(records, answer)) => {
-                    let places = self.append(&records.iter().collect::<Vec<_>>());
+                    let places = self.append(&records.iter().collect::<Vec<_>>()).await;
                     drop(answer.send(places));
                 }
                 Some(Intake::Forget(pack, answer)) => {
@@ -78,7 +94,13 @@ impl Packer {
                     drop(answer.send(self.packs.retire(pack).map_err(|e| Error::pack("remove a pack", e))));
                 }
                 Some(Intake::Close(answer)) => {
-                    let _ = self.work.send(Work::Close(answer)).await;
+                    let (done, ended) = oneshot::channel();
+                    if self.work.send(Work::Close(done)).await.is_ok() {
+                        // An error says that it had ended already.
+                        let _ = ended.await;
+                    }
+                    self.end().await;
+                    last = Some(answer);
                     break;
                 }
                 Some(Intake::Op(_)) | None => {}
@@ -86,6 +108,9 @@ impl Packer {
         }
         if let Err(error) = self.packs.close() {
             tracing::error!(%error, "the newest pack could not be closed");
+        }
+        if let Some(answer) = last {
+            let _ = answer.send(());
         }
     }
 
@@ -105,7 +130,7 @@ impl Packer {
                 let missing: Vec<&Prepared> = needed.values().filter(|b| !places.contains_key(&b.hash())).collect();
                 let hashes: Vec<BodyHash> = missing.iter().map(|b| b.hash()).collect();
                 let records: Vec<_> = missing.iter().map(|b| &b.inner.record).collect();
-                self.append(&records).map(|locations| {
+                self.append(&records).await.map(|locations| {
                     for (hash, location) in hashes.into_iter().zip(locations) {
                         self.known.insert(hash, location);
                         places.insert(hash, location);
@@ -165,13 +190,51 @@ impl Packer {
         Ok(damaged)
     }
 
-    /// Writes records and makes them durable.
-    fn append(&mut self, records: &[&EncodedRecord]) -> Result<Vec<Location>, Error> {
+    /// Writes records and makes them durable, and with them the logs that wait.
+    async fn append(&mut self, records: &[&EncodedRecord]) -> Result<Vec<Location>, Error> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let places = self.packs.append(records).and_then(|places| self.packs.sync().map(|()| places));
-        places.map_err(|e| Error::pack("append messages to a pack", e))
+        // Logs that cannot be read now stay in their table; mail does not wait for them.
+        let taken = self.outbox.take(&self.db).await.unwrap_or_default();
+        self.write(records, taken.as_ref())
+    }
+
+    /// Appends these records, and logs behind them, with one sync.
+    fn write(&mut self, records: &[&EncodedRecord], taken: Option<&Taken>) -> Result<Vec<Location>, Error> {
+        let list: Vec<_> = records.iter().copied().chain(taken.map(|t| &t.record)).collect();
+        let written = self.packs.append(&list).and_then(|places| self.packs.sync().map(|()| places));
+        match (taken, &written) {
+            (Some(taken), Ok(_)) => self.outbox.done(taken.upto),
+            (Some(_), Err(_)) => self.outbox.failed(),
+            (None, _) => {}
+        }
+        let mut places = written.map_err(|e| Error::pack("append messages to a pack", e))?;
+        places.truncate(records.len());
+        Ok(places)
+    }
+
+    /// Writes the logs that wait without mail to go with.
+    async fn flush(&mut self) {
+        while let Some(taken) = self.outbox.take(&self.db).await.unwrap_or_default() {
+            if let Err(error) = self.write(&[], Some(&taken)) {
+                tracing::warn!(%error, "what rebuild would need could not be written yet");
+                break;
+            }
+        }
+    }
+
+    /// Behind the last transaction of all.
+    async fn end(&mut self) {
+        self.flush().await;
+        let Some(end) = self.outbox.end() else { return };
+        let written = self.write(&[&end], None).map(drop);
+        if let Err(error) = match written {
+            Ok(()) => self.outbox.clear(&self.writer).await,
+            error => error,
+        } {
+            tracing::warn!(%error, "the end of the placement records could not be noted");
+        }
     }
 }
 

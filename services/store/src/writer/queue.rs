@@ -4,6 +4,7 @@ use super::batch::Batch;
 use super::committer::Committer;
 use crate::Error;
 use crate::db::{Shape, Value};
+use crate::placement::Fact;
 use crate::spool::{RcptState, SpoolAction, SpoolUpdate};
 use crate::types::Delivered;
 use twinpost_message::{BodyId, QueueId};
@@ -31,6 +32,7 @@ impl Committer {
         let tx = batch.tx().await?;
         tx.run("DELETE FROM spool_rcpt WHERE spool = $1", vec![id.0.into()]).await?;
         tx.run("DELETE FROM spool WHERE id = $1", vec![id.0.into()]).await?;
+        batch.facts.fact(Fact::SpoolGone(id.0));
         batch.refer(body, -1);
         Ok(())
     }
@@ -59,6 +61,9 @@ impl Committer {
             ]
         });
         let rows: Vec<_> = rows.collect();
+        for row in &rows {
+            batch.facts.fact(Fact::Tried(row.clone()));
+        }
         let tx = batch.tx().await?;
         tx.many(UPDATE, rows).await?;
         let sql = "SELECT COUNT(*) FROM spool_rcpt WHERE spool = $1 AND state = $2";
@@ -77,6 +82,13 @@ impl Committer {
 
     pub(super) async fn spool_action(&mut self, batch: &mut Batch, id: QueueId, action: SpoolAction) -> Result<(), Error> {
         let body = Self::entry_body(batch, id).await?;
+        match action {
+            SpoolAction::Hold => batch.facts.fact(Fact::Held { id: id.0, held: true }),
+            SpoolAction::Release => batch.facts.fact(Fact::Held { id: id.0, held: false }),
+            SpoolAction::Retry(at_s) => batch.facts.fact(Fact::Retry { id: id.0, at_s }),
+            // As in `drop_entry`.
+            SpoolAction::Drop => {}
+        }
         let tx = batch.tx().await?;
         match action {
             SpoolAction::Hold => drop(tx.run("UPDATE spool SET held = 1 WHERE id = $1", vec![id.0.into()]).await?),
