@@ -48,7 +48,7 @@ pub enum Error {
         source: Arc<std::io::Error>,
     },
     /// The packs hold mail, the index is empty: it was lost. Nothing was changed.
-    #[error("the index of the store {dir} is missing, its {packs} packs are there: bring it back from a backup")]
+    #[error("the index of the store {dir} is missing, its {packs} packs are there: make it again with `store rebuild`")]
     IndexLost {
         /// Folder of the store.
         dir: PathBuf,

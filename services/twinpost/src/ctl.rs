@@ -70,6 +70,11 @@ async fn execute_here(folder: &Folder, request: &Request, attachment: &[u8], bar
         }
     };
     let work = async {
+        if matches!(request.order, Order::Store(crate::cli::StoreOrder::Rebuild)) {
+            // The sender must go when the work ends, or the bar waits for more.
+            let progress = progress;
+            return Box::pin(Office::rebuild(folder, &progress)).await;
+        }
         let office = Office::open(folder).await?;
         let result = Box::pin(office.execute(request.order.clone(), attachment, &request.actor, progress)).await;
         office.close().await;

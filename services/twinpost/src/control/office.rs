@@ -99,6 +99,17 @@ impl Office {
         self.directory.close().await;
     }
 
+    /// Makes the index of a stopped node again from its packs.
+    ///
+    /// # Errors
+    /// The document has faults; the data is in use; the packs cannot be read.
+    pub async fn rebuild(folder: &Folder, progress: &ProgressSender) -> Result<Value, Failure> {
+        let document = twinpost_config::load(&folder.document()).map_err(Failure::because)?;
+        let report =
+            Store::rebuild(settings::store(&document, folder), |done, total| tell(progress, "reading packs", done, total)).await;
+        shown(report.map_err(Failure::because)?)
+    }
+
     /// Carries an order out.
     ///
     /// # Errors
