@@ -1,0 +1,1 @@
+//! The gateway between mail and text messages.

@@ -1,0 +1,1 @@
+//! The SMS process: spool, scheduler, transports, the local socket.
