@@ -7,9 +7,7 @@
 //! Failure classes: [`Error::Connect`] (the process does not run), [`Error::Broken`] (it went away in the middle),
 //! [`Error::Request`] (it did not like the request).
 
-use crate::api::{
-    Answer, Count, Event, Incoming, LINE_MAX_BYTES, QueueEntry, Reason, Request, ResetStep, State, Status, Submit,
-};
+use crate::api::{Answer, Count, Event, Incoming, LINE_MAX_BYTES, QueueEntry, Reason, Request, ResetStep, State, Status, Submit};
 use crate::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -302,8 +300,7 @@ struct Line {
 
 impl Line {
     async fn open(path: &Path) -> Result<Line, Error> {
-        let stream =
-            UnixStream::connect(path).await.map_err(|source| Error::Connect { path: path.to_owned(), source })?;
+        let stream = UnixStream::connect(path).await.map_err(|source| Error::Connect { path: path.to_owned(), source })?;
         let (read, write) = stream.into_split();
         Ok(Line { read: BufReader::new(read), write, begun: Vec::new() })
     }

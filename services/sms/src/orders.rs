@@ -22,12 +22,7 @@ pub trait Orders: Send + Sync + 'static {
     fn status(&self, state: &State, language: Language) -> impl Future<Output = String> + Send;
 
     /// `ACK n`, asked by this administrator's number: alarm `n` is acknowledged. Either way a sentence.
-    fn acknowledge(
-        &self,
-        alarm: u32,
-        by: &str,
-        language: Language,
-    ) -> impl Future<Output = Result<String, String>> + Send;
+    fn acknowledge(&self, alarm: u32, by: &str, language: Language) -> impl Future<Output = Result<String, String>> + Send;
 
     /// `SWITCH`, asked by this number with a good code: the peer takes over. Either way a sentence.
     fn switch(&self, by: &str, language: Language) -> impl Future<Output = Result<String, String>> + Send;
