@@ -6,6 +6,7 @@
 
 use crate::client::reply::enhanced;
 use crate::client::utf8_xtext;
+use crate::courier::Kind;
 use crate::spool::{Reply, Ret};
 use std::fmt::Write;
 use twinpost_message::header::header_values;
@@ -49,6 +50,8 @@ pub struct About {
     pub reply: Reply,
     /// Host that gave the reply.
     pub host: Option<String>,
+    /// It went by a courier, which names its answers so.
+    pub courier: Option<Kind>,
     /// Until when it is tried, for delays (seconds since 1970 UTC).
     pub retry_until_s: Option<i64>,
 }
@@ -246,12 +249,14 @@ impl Notice<'_> {
             status(&about.reply, self.action)
         );
         if let Some(host) = &about.host {
-            let _ = write!(text, "Remote-MTA: dns; {}\r\n", ascii(host));
+            let _ = write!(text, "Remote-MTA: {}; {}\r\n", about.courier.map_or("dns", |c| c.mta), ascii(host));
         }
         if about.reply.code != 0 {
             let _ = write!(text, "Diagnostic-Code: smtp; {} {}\r\n", about.reply.code, free(&about.reply.text));
         } else if !about.reply.text.is_empty() {
-            let _ = write!(text, "Diagnostic-Code: x-twinpost; {}\r\n", free(&about.reply.text));
+            // RFC 3464 2.3.6: the type says whose words these are.
+            let kind = about.courier.map_or("x-twinpost", |c| c.diagnostic);
+            let _ = write!(text, "Diagnostic-Code: {kind}; {}\r\n", free(&about.reply.text));
         }
         if matches!(self.action, Action::Failed | Action::Delayed) {
             let _ = write!(text, "Last-Attempt-Date: {}\r\n", date(self.now_s));
@@ -313,6 +318,7 @@ mod tests {
             orcpt: Some("rfc822;B@y.example".into()),
             reply: Reply { code: 550, text: text.into() },
             host: Some("mx.y.example".into()),
+            courier: None,
             retry_until_s: None,
         }
     }

@@ -6,6 +6,7 @@
 //! duplicate that SMTP cannot exclude, RFC 5321 6.1).
 //!
 //! Parts: [`schedule`] (when), [`route`] (where to: pure rules over DNS answers), [`client`] (the dialogue),
+//! [`courier`] (another way out for the domains that it names),
 //! [`sevenbit`] (the form that a server can take),
 //! [`dsn`] (what the sender is told), [`runner`] (claims, concurrency, back-off).
 //!
@@ -14,6 +15,7 @@
 //! written: logged, tried again, nothing changes hands).
 
 pub mod client;
+pub mod courier;
 pub mod dns;
 pub mod dsn;
 pub mod route;

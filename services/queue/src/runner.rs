@@ -8,14 +8,17 @@
 //! A message is read only when there is a place for it, so that memory is bounded by the connections and not by the claims.
 
 mod destination;
+mod errands;
 mod settle;
 
 use crate::Settings;
 use crate::client::Trouble;
+use crate::courier::{Courier, NoCourier};
 use crate::dns::Dns;
 use crate::route::NoRoute;
 use crate::sevenbit::Message;
 use crate::spool::{Entry, Recipient, RecipientUpdate, Reply, Spool, SpoolFault, State, Update};
+use bytes::Bytes;
 pub use destination::Status as DestinationStatus;
 use destination::{Destinations, NoPlace};
 use futures_util::FutureExt;
@@ -40,11 +43,14 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const PANIC_PAUSE_S: i64 = 300;
 
 /// The outbound queue.
-pub struct Queue<S, D> {
+pub struct Queue<S, D, C = NoCourier> {
     spool: S,
     destinations: Destinations<D>,
+    courier: C,
     settings: Settings,
     entries: Arc<Semaphore>,
+    /// Entries that the courier may have at once.
+    errands: Semaphore,
     wake: Notify,
     at_work: Mutex<AtWork>,
 }
@@ -60,9 +66,9 @@ struct AtWork {
 }
 
 /// Ends an entry's stay in [`AtWork`], also when its task panics or is dropped.
-struct Hold<'a, S: Spool, D: Dns>(&'a Queue<S, D>, QueueId);
+struct Hold<'a, S: Spool, D: Dns, C: Courier>(&'a Queue<S, D, C>, QueueId);
 
-impl<S: Spool, D: Dns> Drop for Hold<'_, S, D> {
+impl<S: Spool, D: Dns, C: Courier> Drop for Hold<'_, S, D, C> {
     fn drop(&mut self) {
         let mut at_work = self.0.at_work.lock();
         at_work.ended.insert(self.1);
@@ -87,14 +93,26 @@ struct Round<'a> {
 }
 
 impl<S: Spool, D: Dns> Queue<S, D> {
-    /// A queue over this spool.
+    /// A queue over this spool; all mail goes by SMTP.
     ///
     /// # Errors
     /// A sentence: the settings of TLS cannot be used.
     pub fn new(spool: S, dns: D, settings: Settings) -> Result<Arc<Self>, String> {
+        Self::with_courier(spool, dns, NoCourier, settings)
+    }
+}
+
+impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
+    /// A queue over this spool; mail for the courier's domains goes by the courier.
+    ///
+    /// # Errors
+    /// A sentence: the settings of TLS cannot be used.
+    pub fn with_courier(spool: S, dns: D, courier: C, settings: Settings) -> Result<Arc<Self>, String> {
         let destinations = Destinations::new(dns, settings.clone())?;
         let entries = Arc::new(Semaphore::new(settings.claims.max(1)));
-        Ok(Arc::new(Self { spool, destinations, settings, entries, wake: Notify::new(), at_work: Mutex::default() }))
+        let errands = Semaphore::new((settings.claims / 2).max(1));
+        let (wake, at_work) = (Notify::new(), Mutex::default());
+        Ok(Arc::new(Self { spool, destinations, courier, settings, entries, errands, wake, at_work }))
     }
 
     /// Something may be due earlier than known (an operator said "retry").
@@ -219,7 +237,12 @@ impl<S: Spool, D: Dns> Queue<S, D> {
         let now = now_s();
         let mut fates = Vec::new();
         let mut elsewhere: BTreeMap<String, Vec<Recipient>> = BTreeMap::new();
+        let mut errands = Vec::new();
         for recipient in entry.recipients.iter().filter(|r| r.next_try_s <= now).cloned() {
+            if self.courier.takes(&recipient.address.domain().to_ascii_lowercase()) {
+                errands.push(recipient);
+                continue;
+            }
             match self.spool.deliver_here(entry, &recipient).await {
                 Some((state, reply)) => {
                     fates.push(Fate {
@@ -227,6 +250,7 @@ impl<S: Spool, D: Dns> Queue<S, D> {
                         state,
                         reply,
                         host: None,
+                        courier: None,
                         here: true,
                         reported_there: false,
                         wait: Wait::Tried,
@@ -235,14 +259,15 @@ impl<S: Spool, D: Dns> Queue<S, D> {
                 None => elsewhere.entry(self.destinations.key(recipient.address.domain())).or_default().push(recipient),
             }
         }
-        let round = Round { entry, stop, alone: elsewhere.len() == 1, written };
-        if !elsewhere.is_empty() {
+        let ways = elsewhere.len() + usize::from(!errands.is_empty());
+        let round = Round { entry, stop, alone: ways == 1, written };
+        if ways > 0 {
             fates = self.settle_delivered(&round, fates).await;
         }
         let tries = elsewhere.into_iter().map(|(key, recipients)| self.try_destination(&round, key, recipients));
-        for tried in futures_util::future::join_all(tries).await {
-            fates.extend(tried);
-        }
+        let (tried, carried) = tokio::join!(futures_util::future::join_all(tries), Box::pin(self.by_courier(&round, errands)));
+        fates.extend(tried.into_iter().flatten());
+        fates.extend(carried);
         if fates.is_empty() {
             return self.spool.unclaim(entry.id);
         }
@@ -269,13 +294,9 @@ impl<S: Spool, D: Dns> Queue<S, D> {
                 return Fate::all(recipients, &reply, None, Wait::NotYet(until_s));
             }
         };
-        let message = match self.spool.body(round.entry).await {
+        let message = match self.message(round, &recipients).await {
             Ok(bytes) => Message::new(bytes),
-            Err(fault) => {
-                tracing::error!(trace = %round.entry.trace, queue = %round.entry.id, %fault, "the message cannot be read; its recipients wait");
-                let text = "4.3.0 the message cannot be read from the store; an operator has been told".to_owned();
-                return Fate::all(recipients, &Reply { code: 0, text }, None, Wait::Tried);
-            }
+            Err(fates) => return fates,
         };
         let mut fates = Vec::with_capacity(recipients.len());
         let mut open = recipients;
@@ -314,7 +335,7 @@ impl<S: Spool, D: Dns> Queue<S, D> {
                 let state = self.state(&reply);
                 delivered |= state == State::Delivered;
                 let host = Some(host.clone());
-                fates.push(Fate { recipient, state, reply, host, here: false, reported_there, wait: Wait::Tried });
+                fates.push(Fate { recipient, state, reply, host, courier: None, here: false, reported_there, wait: Wait::Tried });
             }
             undecided.extend(later);
             open = undecided;
@@ -349,6 +370,15 @@ impl<S: Spool, D: Dns> Queue<S, D> {
             }
         }
         fates
+    }
+
+    /// The bytes of the round's message; the recipients wait when it cannot be read.
+    async fn message(&self, round: &Round<'_>, recipients: &[Recipient]) -> Result<Bytes, Vec<Fate>> {
+        self.spool.body(round.entry).await.map_err(|fault| {
+            tracing::error!(trace = %round.entry.trace, queue = %round.entry.id, %fault, "the message cannot be read; its recipients wait");
+            let text = "4.3.0 the message cannot be read from the store; an operator has been told".to_owned();
+            Fate::all(recipients.to_vec(), &Reply { code: 0, text }, None, Wait::Tried)
+        })
     }
 
     /// No connection could be had for these.

@@ -1,6 +1,7 @@
 //! Fates into updates, reports and log lines.
 
 use super::{Queue, Round, now_s};
+use crate::courier::{Courier, Kind};
 use crate::dns::Dns;
 use crate::dsn::{About, Action, Notice};
 use crate::schedule::{Next, after_deferral};
@@ -19,6 +20,8 @@ pub(super) enum Wait {
     Tried,
     /// The same, but not before this time (seconds since 1970 UTC).
     TriedThenRests(i64),
+    /// Somebody was asked and named the time of the next try (seconds since 1970 UTC).
+    TriedUntil(i64),
     /// Nobody was asked: its destination rests until then. That is no attempt.
     Rests(i64),
     /// It has not had its turn, which comes then: it is not given up for that.
@@ -31,7 +34,9 @@ pub(super) struct Fate {
     pub state: State,
     pub reply: Reply,
     pub host: Option<String>,
-    /// It was delivered on this site.
+    /// It went by the courier.
+    pub courier: Option<Kind>,
+    /// It arrived: on this site, or the courier has word of it.
     pub here: bool,
     /// The other side reports success by itself.
     pub reported_there: bool,
@@ -46,6 +51,7 @@ impl Fate {
             state: State::Waiting,
             reply: reply.clone(),
             host: host.map(str::to_owned),
+            courier: None,
             here: false,
             reported_there: false,
             wait,
@@ -63,7 +69,7 @@ struct Told {
     delivered: Vec<About>,
 }
 
-impl<S: Spool, D: Dns> Queue<S, D> {
+impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
     /// Writes down those that were delivered, and gives back the others.
     pub(super) async fn settle_delivered(&self, round: &Round<'_>, fates: Vec<Fate>) -> Vec<Fate> {
         let (delivered, others): (Vec<_>, Vec<_>) = fates.into_iter().partition(|f| f.state == State::Delivered);
@@ -103,8 +109,8 @@ impl<S: Spool, D: Dns> Queue<S, D> {
     }
 
     fn outcome(&self, entry: &Entry, fate: Fate, now: i64, told: &mut Told) -> RecipientUpdate {
-        let Fate { recipient, mut state, reply, host, here, reported_there, wait } = fate;
-        let tried = matches!(wait, Wait::Tried | Wait::TriedThenRests(_));
+        let Fate { recipient, mut state, reply, host, courier, here, reported_there, wait } = fate;
+        let tried = matches!(wait, Wait::Tried | Wait::TriedThenRests(_) | Wait::TriedUntil(_));
         let attempts = recipient.attempts.saturating_add(u32::from(tried));
         let mut update = RecipientUpdate {
             n: recipient.n,
@@ -114,7 +120,7 @@ impl<S: Spool, D: Dns> Queue<S, D> {
             reply: reply.clone(),
             delay_told: recipient.delay_told,
         };
-        let mut about = About { address: recipient.address, orcpt: recipient.orcpt, reply, host, retry_until_s: None };
+        let mut about = About { address: recipient.address, orcpt: recipient.orcpt, reply, host, courier, retry_until_s: None };
         if state == State::Waiting {
             let spread = rand::random::<f64>();
             let next =
@@ -130,7 +136,7 @@ impl<S: Spool, D: Dns> Queue<S, D> {
                 (Next::Retry { at_s, warn }, wait) => {
                     let at_s = match wait {
                         Wait::TriedThenRests(until_s) => at_s.max(until_s),
-                        Wait::Rests(until_s) => until_s,
+                        Wait::Rests(until_s) | Wait::TriedUntil(until_s) => until_s.max(now + 1),
                         Wait::Tried | Wait::NotYet(_) => at_s,
                     };
                     update.next_try_s = at_s.min(last_chance_s);

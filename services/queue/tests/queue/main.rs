@@ -1,6 +1,7 @@
 //! The queue against real sockets: scripted mail servers, a spool in memory, and DNS both made up and real.
 
 mod dialogue;
+mod errands;
 mod limits;
 mod names;
 mod peer;
@@ -16,13 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use twinpost_queue::courier::{Courier, NoCourier};
 use twinpost_queue::dns::Dns;
 use twinpost_queue::{Queue, Settings};
 
 /// A queue at work.
-struct Site<D: Dns = Names> {
+struct Site<D: Dns = Names, C: Courier = NoCourier> {
     spool: Memory,
-    queue: Arc<Queue<Memory, D>>,
+    queue: Arc<Queue<Memory, D, C>>,
     stop: CancellationToken,
     run: Option<JoinHandle<()>>,
 }
@@ -46,7 +48,13 @@ impl<D: Dns> Site<D> {
         Self::over(Memory::new(), dns, settings)
     }
     fn over(spool: Memory, dns: D, settings: Settings) -> Self {
-        let queue = Queue::new(spool.clone(), dns, settings).unwrap();
+        Self::with_courier(spool, dns, NoCourier, settings)
+    }
+}
+
+impl<D: Dns, C: Courier> Site<D, C> {
+    fn with_courier(spool: Memory, dns: D, courier: C, settings: Settings) -> Self {
+        let queue = Queue::with_courier(spool.clone(), dns, courier, settings).unwrap();
         let stop = CancellationToken::new();
         let run = Some(tokio::spawn(queue.clone().run(stop.clone())));
         Self { spool, queue, stop, run }
@@ -63,7 +71,7 @@ impl<D: Dns> Site<D> {
     }
 }
 
-impl<D: Dns> Drop for Site<D> {
+impl<D: Dns, C: Courier> Drop for Site<D, C> {
     fn drop(&mut self) {
         self.stop.cancel();
     }

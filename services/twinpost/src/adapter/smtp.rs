@@ -282,6 +282,7 @@ impl Backend for SmtpBackend {
                 orcpt: orcpt(&rcpt.params),
                 reply: twinpost_queue::Reply { code: 250, text: "2.1.5 delivered".to_owned() },
                 host: None,
+                courier: None,
                 retry_until_s: None,
             })
             .collect();

@@ -100,6 +100,7 @@ impl Office {
             orcpt: r.orcpt.clone(),
             reply: reply.clone(),
             host: None,
+            courier: None,
             retry_until_s: None,
         };
         let about: Vec<About> = entry.rcpts.iter().filter(|r| r.state == RcptState::Waiting).map(about).collect();
