@@ -1,1 +1,40 @@
-//! The gateway between mail and text messages.
+//! The gateway between mail and text messages: plain data in, plain data out, without network.
+//!
+//! Contract: knows neither SMTP, queue, store, directory nor the process at the modem. What is asked of it has an answer for any
+//! bytes; every "no" is a [`Refusal`] with SMTP code and a sentence in two languages. Time comes in as seconds since 1970.
+//! Only the ledger (usage, routes of answers, rules, audit) is kept, in SQL; calls that touch it are async.
+//! Failure classes: [`Error`] for settings and database; a database that does not answer refuses mail for now (451).
+//!
+//! How the mail system calls it ([`Gateway`] is one shared handle):
+//!
+//! ```text
+//! start      Gateway::open(&Location, Settings) -> Result<Gateway, Error>;  replace(Settings);  is_sms_domain(domain) -> bool
+//! RCPT       recipient(&Sender, &Address, so_far: &[Number], now_s) -> Result<Recipient, Refusal>        async
+//!            Recipient.addresses go to the queue instead of the address that was typed: canonical, one number each, no PIN
+//! DATA       accept(Intake { sender, trace, numbers, mail: &[u8], now_s }) -> Result<Outgoing, Refusal>  async, reserves quota
+//!            release(trace)                   when the store did not take the mail after all             async
+//! courier    number_of(&Address) -> Option<Number>;  outgoing(mail: &[u8]) -> Result<Outgoing, Refusal>  what to submit
+//!            not_before_s(urgent, now_s) -> Option<i64>                                                  quiet hours
+//!            settle(&Settle { trace, number, outcome, now_s }) -> Result<Report, Error>                  async, idempotent
+//!            Report { action, code, detail, sentence, diagnostic } is what a delivery status notice says
+//! incoming   incoming(&Incoming { from, text, sent_s, received_s, id }, now_s) -> Result<Option<Mail>, Error>  async
+//!            Mail { to, message }: null envelope sender; then Take at the modem process
+//! arrival    notices(&account, mail: &[u8], trace, now_s) -> Result<Vec<Notice>, Error>                  async, cheap without rules
+//! ctl        rules, set_rule, remove_rule, statistics, audit, usage, prune(now_s)                        async
+//! ```
+
+pub mod automatic;
+mod error;
+mod local_part;
+mod number;
+mod policy;
+mod refusal;
+mod sender;
+mod settings;
+
+pub use error::Error;
+pub use number::{Number, NumberFault, Plan};
+pub use policy::{NUMBERS_MAX, Policy, Recipient};
+pub use refusal::{Fault, Refusal, Sentence};
+pub use sender::Sender;
+pub use settings::*;
