@@ -1,0 +1,64 @@
+//! The end of the serial line where a terminal plugs in: a pseudo-terminal in raw mode under a symbolic link.
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A pseudo-terminal; the link goes with it.
+#[derive(Debug)]
+pub(crate) struct Pty {
+    master: OwnedFd,
+    /// Kept open: the settings of a line nobody has open would fall back to those of a console, with echo.
+    _slave: OwnedFd,
+    device: PathBuf,
+    link: PathBuf,
+}
+
+impl Pty {
+    /// Makes one, and `link` point to it. A link that is there is replaced; anything else there is an error.
+    pub(crate) fn open(link: &Path) -> io::Result<Self> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let name = ptsname(&master, Vec::new())?;
+        let slave = rustix::fs::open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut settings = tcgetattr(&slave)?;
+        settings.make_raw();
+        tcsetattr(&slave, OptionalActions::Now, &settings)?;
+        rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
+        let device = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
+        match link.symlink_metadata() {
+            Ok(there) if !there.file_type().is_symlink() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is there and is no link", link.display())));
+            }
+            _ => {}
+        }
+        let fresh = link.with_extension(format!("new-{}", std::process::id()));
+        let _ = std::fs::remove_file(&fresh);
+        std::os::unix::fs::symlink(&device, &fresh)?;
+        std::fs::rename(&fresh, link)?;
+        Ok(Self { master, _slave: slave, device, link: link.to_owned() })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.master.as_fd()
+    }
+
+    /// The speed that the terminal has set.
+    pub(crate) fn speed(&self) -> Option<u32> {
+        tcgetattr(&self.master).ok().map(|t| t.output_speed())
+    }
+}
+
+impl Drop for Pty {
+    fn drop(&mut self) {
+        if std::fs::read_link(&self.link).is_ok_and(|to| to == self.device) {
+            let _ = std::fs::remove_file(&self.link);
+        }
+    }
+}
