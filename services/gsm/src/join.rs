@@ -130,6 +130,7 @@ impl<T: PartialEq, const SETS: usize, const PARTS: usize> Joiner<T, SETS, PARTS>
     }
 
     /// Takes the parts of a complete message out, in order.
+    #[allow(clippy::needless_pass_by_value)] // the token is spent
     pub fn take(&mut self, complete: Complete) -> impl Iterator<Item = T> + '_ {
         let Complete { set, total } = complete;
         // A token kept too long may point at another message by now: that one stays.

@@ -400,9 +400,8 @@ fn pairs(text: &str, languages: Languages) -> impl Iterator<Item = (Tables, u32)
                 *mask &= *shifted.get_or_insert_with(|| shift_tables_with(c, singles));
             }
             any |= *mask;
-            for single in 0..SLOTS {
+            for (single, sum) in septets[locking].iter_mut().enumerate() {
                 if *mask & 1 << single != 0 {
-                    let sum = &mut septets[locking][single];
                     *sum = sum.saturating_add(if plain { 1 } else { 2 });
                 }
             }

@@ -60,7 +60,7 @@ pub fn unpack_padded(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
     let all = octets.len() * 8 / 7;
     let septet = |at: usize| unpack(octets, 0, all).nth(at);
     // TS 23.038 6.1.2.3.1: a carriage return in the last septet of full octets is padding; so is the second of two.
-    let padded = all > 0 && octets.len() % 7 == 0 && septet(all - 1) == Some(CR);
+    let padded = all > 0 && octets.len().is_multiple_of(7) && septet(all - 1) == Some(CR);
     let doubled = all > 1 && octets.len() % 7 == 1 && septet(all - 1) == Some(CR) && septet(all - 2) == Some(CR);
     unpack(octets, 0, all - usize::from(padded || doubled))
 }

@@ -59,6 +59,10 @@ impl Reader {
                 self.escape = true;
             },
             Units::Utf16(octets) => loop {
+                // An escape at the end of a part before, in another coding.
+                if core::mem::take(&mut self.escape) && octets.len() > 0 {
+                    return Some(' ');
+                }
                 let unit = match *octets.next()? {
                     [high, low] => u16::from_be_bytes([high, low]),
                     // An odd octet at the end is nothing.

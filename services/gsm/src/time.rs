@@ -43,15 +43,15 @@ impl TimeStamp {
             return None;
         }
         let seconds = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
-        Some(days(year, month, day) * DAY_S + seconds - i64::from(self.quarters()?) * 900)
+        Some(days(year, month, day) * DAY_S + seconds - i64::from(self.quarters()) * 900)
     }
 
-    /// Time zone in quarters of an hour east of Greenwich.
+    /// Time zone in quarters of an hour east of Greenwich. Some networks write a digit over 9 here; it counts as what it is.
     #[must_use]
-    pub fn quarters(&self) -> Option<i8> {
+    pub fn quarters(&self) -> i8 {
         // TS 23.040 9.2.3.11: bit 3 of the octet is the sign.
-        let zone = digits(self.0[6] & !0x08)? as i8;
-        Some(if self.0[6] & 0x08 == 0 { zone } else { -zone })
+        let zone = ((self.0[6] & 0x07) * 10 + (self.0[6] >> 4)) as i8;
+        if self.0[6] & 0x08 == 0 { zone } else { -zone }
     }
 }
 
@@ -62,14 +62,9 @@ impl fmt::Display for TimeStamp {
         let [year, month, day, hour, minute, second, _] = self.0.map(d);
         let century = if (90..100).contains(&year) { 19 } else { 20 };
         write!(f, "{century}{year:02}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")?;
-        match self.quarters() {
-            Some(quarters) => {
-                let sign = if quarters < 0 { '-' } else { '+' };
-                let quarters = quarters.unsigned_abs();
-                write!(f, " {sign}{:02}:{:02}", quarters / 4, quarters % 4 * 15)
-            }
-            None => Ok(()),
-        }
+        let sign = if self.quarters() < 0 { '-' } else { '+' };
+        let quarters = self.quarters().unsigned_abs();
+        write!(f, " {sign}{:02}:{:02}", quarters / 4, quarters % 4 * 15)
     }
 }
 
@@ -170,7 +165,7 @@ fn digits(octet: u8) -> Option<u8> {
 }
 
 fn swapped(number: u8) -> u8 {
-    number / 10 | number % 10 << 4
+    (number / 10) | ((number % 10) << 4)
 }
 
 fn leap(year: i64) -> bool {
