@@ -23,18 +23,33 @@
 //! ctl        rules, set_rule, remove_rule, statistics, audit, usage, prune(now_s)                        async
 //! ```
 
+mod answer;
 pub mod automatic;
+mod clock;
+mod count;
 mod error;
+mod gateway;
+pub mod ledger;
 mod local_part;
+mod notice;
 mod number;
+mod outgoing;
 mod policy;
 mod refusal;
+mod report;
 mod sender;
 mod settings;
+pub mod text;
 
+pub use answer::{Incoming, Mail};
 pub use error::Error;
+pub use gateway::{Gateway, Intake, Settle, Told};
+pub use ledger::{AuditLine, AuditQuery, Counts, Kind, Row, StatisticsBy, StatisticsQuery, Usage};
+pub use notice::{Arrival, Notice, Rule};
 pub use number::{Number, NumberFault, Plan};
+pub use outgoing::Outgoing;
 pub use policy::{NUMBERS_MAX, Policy, Recipient};
 pub use refusal::{Fault, Refusal, Sentence};
+pub use report::{Action, Outcome, Reason, Report};
 pub use sender::Sender;
 pub use settings::*;

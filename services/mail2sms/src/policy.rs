@@ -378,3 +378,7 @@ fn too_many_numbers(given: usize, most: usize) -> Refusal {
         format!("这封邮件将发送到 {given} 个号码，最多允许 {most} 个，请分几封发送"),
     )
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;
