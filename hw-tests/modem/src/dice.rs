@@ -12,7 +12,7 @@ impl Dice {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,11 +22,11 @@ impl Dice {
 
     /// A number of `low..=high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high.saturating_sub(low) + 1)
+        low + self.bits() % (high.saturating_sub(low) + 1)
     }
 
     /// True with probability `p`. `p` of 0 takes no throw, so that switching a fault off does not move the others.
     pub fn hit(&mut self, p: f64) -> bool {
-        p > 0.0 && ((self.next() >> 11) as f64) < p * (1u64 << 53) as f64
+        p > 0.0 && ((self.bits() >> 11) as f64) < p * (1u64 << 53) as f64
     }
 }

@@ -69,6 +69,8 @@ pub struct Counters {
     pub unsolicited: u64,
     /// Messages and reports taken by the terminal with `+CNMA`.
     pub acknowledged: u64,
+    /// Stored messages that the terminal deleted.
+    pub deleted: u64,
     /// Status reports made.
     pub reports: u64,
     /// Bytes changed on the way.
@@ -267,11 +269,6 @@ impl Engine {
             let (_, mut chunk) = self.out.pop_front().expect("the front was looked at");
             self.out_bytes -= chunk.len();
             bytes.append(&mut chunk);
-        }
-        if self.options.garble > 0.0 || self.wrong_speed() {
-            for byte in &mut bytes {
-                *byte = self.disturbed(*byte);
-            }
         }
         bytes
     }

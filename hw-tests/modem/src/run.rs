@@ -34,14 +34,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(options: &Options, keep: usize) -> Self {
+    pub(crate) fn new(options: Options, keep: usize) -> Self {
         Self {
-            engine: Mutex::new(Engine::new(options.clone())),
             received: Mutex::new(VecDeque::new()),
             counters: tokio::sync::watch::Sender::new(Counters::default()),
             changed: (Mutex::new(0), Condvar::new()),
             stopped: Mutex::new(false),
             seed: options.seed,
+            engine: Mutex::new(Engine::new(options)),
             keep,
             began: Instant::now(),
         }
@@ -87,7 +87,7 @@ fn listen_unix(path: &PathBuf) -> io::Result<UnixListener> {
 }
 
 impl Runner {
-    pub(crate) fn new(options: &Options, shared: Arc<Shared>, wake: UnixStream) -> io::Result<Self> {
+    pub(crate) fn new(options: Options, keep: usize, wake: UnixStream) -> io::Result<Self> {
         let plug = match &options.line {
             Line::Pty(link) => Plug::Pty(Some(Pty::open(link)?), link.clone()),
             Line::Unix(path) => Plug::Unix(listen_unix(path)?, None, path.clone()),
@@ -107,7 +107,12 @@ impl Runner {
             None => None,
         };
         wake.set_nonblocking(true)?;
+        let shared = Arc::new(Shared::new(options, keep));
         Ok(Self { shared, plug, control, controls: Vec::new(), record, wake, out: Vec::new() })
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// The address of a TCP line.

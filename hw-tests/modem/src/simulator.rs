@@ -40,10 +40,10 @@ impl Simulator {
     /// # Errors
     /// As [`Simulator::start`].
     pub fn start_keeping(options: Options, keep: usize) -> io::Result<Handle> {
-        let shared = Arc::new(Shared::new(&options, keep));
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let runner = Runner::new(&options, Arc::clone(&shared), woken)?;
+        let runner = Runner::new(options, keep, woken)?;
+        let shared = runner.shared();
         let address = runner.address();
         let thread = std::thread::Builder::new().name("modem".to_owned()).spawn(move || runner.run())?;
         Ok(Handle { shared, wake, thread: Some(thread), address })

@@ -107,7 +107,7 @@ impl Engine {
                     Reply::Ok
                 }
                 Ok(baud @ (1200 | 2400 | 4800 | 9600 | 19200 | 38400 | 57600 | 115_200)) => {
-                    // V.250 6.2.10: the answer still goes out at the old speed; the engine's output is taken before the next input.
+                    // V.250 6.2.10: the answer still goes out at the old speed.
                     self.finish(Reply::Ok);
                     self.speed = Some(baud);
                     Reply::Silent

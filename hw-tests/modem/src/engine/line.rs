@@ -80,9 +80,6 @@ impl Engine {
             let byte = if disturbed { self.disturbed(*byte) } else { *byte };
             self.byte(byte);
         }
-        if matches!(self.mode, Mode::Command) && self.typed.is_empty() {
-            self.flush_unsolicited();
-        }
     }
 
     fn byte(&mut self, byte: u8) {
@@ -261,7 +258,7 @@ impl Engine {
         if self.urcs.len() < URC_MOST {
             self.urcs.push_back(text);
         }
-        if matches!(self.mode, Mode::Command) && self.typed.is_empty() {
+        if matches!(self.mode, Mode::Command) {
             self.flush_unsolicited();
         }
     }
@@ -326,7 +323,13 @@ impl Engine {
         self.put_later(bytes, 0);
     }
 
-    fn put_later(&mut self, bytes: Vec<u8>, ms: u64) {
+    fn put_later(&mut self, mut bytes: Vec<u8>, ms: u64) {
+        // As it is said, not as it is taken: the answer to +IPR still goes out at the old speed.
+        if self.options.garble > 0.0 || self.wrong_speed() {
+            for byte in &mut bytes {
+                *byte = self.disturbed(*byte);
+            }
+        }
         if self.out_bytes + bytes.len() > OUT_MOST {
             return;
         }

@@ -122,7 +122,7 @@ impl Engine {
         let fault = self.fault.take();
         let goes_out = !fault.is_some_and(|f| f.stage == Stage::AfterSend { sent: false });
         let command = job.command;
-        let outcome = if goes_out { self.to_network(job) } else { Err(332) };
+        let outcome = if goes_out { self.transmit(job) } else { Err(332) };
         let mut late_ms = 0;
         if let Some(Fault { effect, .. }) = fault {
             self.counters.faults += 1;
@@ -147,7 +147,7 @@ impl Engine {
     }
 
     /// What the network does with a message: TP-MR, or the `+CMS ERROR` that its refusal becomes.
-    fn to_network(&mut self, job: Job) -> Result<u8, u16> {
+    fn transmit(&mut self, job: Job) -> Result<u8, u16> {
         if !self.registered() {
             // 27.005 3.2.5: 331 no network service.
             return Err(331);

@@ -319,7 +319,7 @@ impl Engine {
         };
         match flag {
             Some(0) => match values[0].parse().ok().and_then(|index| self.storage.slot(memory, index)) {
-                Some(slot) => *slot = None,
+                Some(slot) => self.counters.deleted += u64::from(slot.take().is_some()),
                 None => return Reply::Cms(321),
             },
             Some(1..=4) => {
@@ -328,6 +328,7 @@ impl Engine {
                         && let Some(slot) = self.storage.slot(memory, index)
                     {
                         *slot = None;
+                        self.counters.deleted += 1;
                     }
                 }
             }
