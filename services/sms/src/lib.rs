@@ -1,10 +1,15 @@
 //! The SMS process: spool, scheduler, ways out (modem, SMPP), the local socket, orders by SMS.
 
 pub mod api;
+mod book;
 mod client;
+mod desk;
 mod error;
 mod orders;
+mod reasons;
 mod settings;
+mod text;
+mod transport;
 
 pub use client::{Client, Follow, IncomingStream, Seen, Submitted, Watch};
 pub use error::Error;

@@ -94,6 +94,8 @@ pub struct Pace {
     pub rest: Duration,
     /// So often is a part sent again after an unknown outcome; then the message fails. Default 3.
     pub unknown_max: u8,
+    /// So often is a message tried that the modem refuses without a clear reason; then it fails. Default 8.
+    pub unclear_max: u32,
     /// So long does a message that began by one way wait for that way before it begins again by the next: alarms.
     /// Default 30 s.
     pub alarm_patience: Duration,
@@ -119,6 +121,7 @@ impl Default for Pace {
             alarm_retry: vec![s(5), s(10), s(20), s(40), s(60), s(120)],
             rest: s(10),
             unknown_max: 3,
+            unclear_max: 8,
             alarm_patience: s(30),
             patience: s(900),
             trouble_after: s(60),
