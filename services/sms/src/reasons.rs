@@ -49,11 +49,7 @@ pub(crate) fn queue_full() -> Reason {
 }
 
 pub(crate) fn disk(what: &str) -> Reason {
-    reason(
-        false,
-        &format!("the spool's disk refused the message: {what}"),
-        "短信队列所在磁盘无法写入，请检查磁盘空间",
-    )
+    reason(false, &format!("the spool's disk refused the message: {what}"), "短信队列所在磁盘无法写入，请检查磁盘空间")
 }
 
 pub(crate) fn bad_key() -> Reason {
@@ -91,17 +87,18 @@ pub(crate) fn condition(condition: Condition) -> (&'static str, &'static str) {
         Condition::WrongSpeed => ("the port is set to another speed than the modem", "串口速率与调制解调器不一致"),
         Condition::NoSim => ("there is no readable SIM card in the modem", "调制解调器中没有可读的 SIM 卡"),
         Condition::PinWanted => ("the SIM card wants a PIN and none is set", "SIM 卡需要 PIN 码，但尚未设置"),
-        Condition::PinWrong => {
-            ("the SIM card refused the PIN; it will not be tried again until another one is set", "PIN 码错误；在设置新的 PIN 码之前不会再试")
-        }
+        Condition::PinWrong => (
+            "the SIM card refused the PIN; it will not be tried again until another one is set",
+            "PIN 码错误；在设置新的 PIN 码之前不会再试",
+        ),
         Condition::PukWanted => {
             ("the SIM card is locked and wants its PUK: unlock it in a telephone", "SIM 卡已锁定，需要 PUK 码，请在手机中解锁")
         }
-        Condition::NoNetwork => ("the modem has no network: look at the antenna and its place", "没有移动网络信号，请检查天线和位置"),
-        Condition::Denied => ("the network does not admit the SIM card: ask the operator", "网络拒绝此 SIM 卡，请联系运营商"),
-        Condition::StorageFull => {
-            ("it sends, but the memory for received messages is full", "可以发送，但接收短信的存储已满")
+        Condition::NoNetwork => {
+            ("the modem has no network: look at the antenna and its place", "没有移动网络信号，请检查天线和位置")
         }
+        Condition::Denied => ("the network does not admit the SIM card: ask the operator", "网络拒绝此 SIM 卡，请联系运营商"),
+        Condition::StorageFull => ("it sends, but the memory for received messages is full", "可以发送，但接收短信的存储已满"),
         Condition::Silent => ("the modem does not answer", "调制解调器没有响应"),
         Condition::Resetting => ("the modem is being reset", "调制解调器正在复位"),
         Condition::Stopped => ("the modem driver is stopped", "调制解调器驱动已停止"),

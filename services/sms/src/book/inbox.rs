@@ -4,7 +4,7 @@
 //! known again and stored once. A message of several parts is given out when its last part comes; an incomplete one
 //! when it is old, when parts of too many messages wait, or when its reference is used for another message.
 
-use super::{signed};
+use super::signed;
 use crate::api::Incoming;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -46,9 +46,11 @@ pub(crate) struct Stored {
 }
 
 pub(super) fn store(db: &Connection, f: &Fragment) -> Result<Stored, rusqlite::Error> {
-    let fresh = db
-        .prepare_cached("INSERT OR IGNORE INTO seen VALUES (?1, ?2, ?3)")?
-        .execute(params![&f.digest[..], f.received_s, f.until_confirmed])?;
+    let fresh = db.prepare_cached("INSERT OR IGNORE INTO seen VALUES (?1, ?2, ?3)")?.execute(params![
+        &f.digest[..],
+        f.received_s,
+        f.until_confirmed
+    ])?;
     if fresh == 0 {
         return Ok(Stored { new: false, given: Vec::new() });
     }
@@ -109,11 +111,7 @@ fn give(db: &Connection, sender: &str, reference: u16, total: u8) -> Result<Opti
     let rows = find
         .query_map(params![sender, reference, total], |r| {
             let bytes: Vec<u8> = r.get(2)?;
-            let body = if r.get(1)? {
-                Body::Utf16(bytes)
-            } else {
-                Body::Text(String::from_utf8(bytes).unwrap_or_default())
-            };
+            let body = if r.get(1)? { Body::Utf16(bytes) } else { Body::Text(String::from_utf8(bytes).unwrap_or_default()) };
             Ok((r.get::<_, u8>(0)?, body, r.get::<_, i64>(3)?, r.get::<_, i64>(4)?))
         })?
         .collect::<Result<Vec<_>, _>>()?;
@@ -126,14 +124,7 @@ fn give(db: &Connection, sender: &str, reference: u16, total: u8) -> Result<Opti
     insert(db, sender, &text, sent_s, received_s, parts).map(Some)
 }
 
-fn insert(
-    db: &Connection,
-    from: &str,
-    text: &str,
-    sent_s: i64,
-    received_s: i64,
-    parts: u8,
-) -> Result<Incoming, rusqlite::Error> {
+fn insert(db: &Connection, from: &str, text: &str, sent_s: i64, received_s: i64, parts: u8) -> Result<Incoming, rusqlite::Error> {
     db.prepare_cached("INSERT INTO incoming (sender, text, sent_s, received_s, parts) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![from, text, sent_s, received_s, parts])?;
     Ok(Incoming {

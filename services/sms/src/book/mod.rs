@@ -124,7 +124,7 @@ pub(crate) enum Op {
     /// Gives out incomplete messages whose first part came before `before_s`, and so many of the oldest that at most
     /// `most` parts wait. Answer: [`Answer::Given`].
     GiveOut { before_s: i64, most: u32 },
-    /// Forget an incoming message.
+    /// Forget an incoming message. Answer: [`Answer::Taken`].
     Take { id: u64 },
     /// The order in this incoming message is being carried out.
     Begun { id: u64 },
@@ -157,13 +157,18 @@ pub(crate) struct Change {
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Nothing,
-    Admitted { new: bool, record: Box<Record> },
+    Admitted {
+        new: bool,
+        record: Box<Record>,
+    },
     Found(Option<Box<Record>>),
     Stored(Stored),
     Given(Vec<Incoming>),
     /// Incoming messages, and whether an order in each was begun.
     Listed(Vec<(Incoming, bool)>),
     Counted(Vec<Count>),
+    /// Whether it was there.
+    Taken(bool),
 }
 
 /// The database.
@@ -294,14 +299,13 @@ fn carry_out(db: &Connection, op: &Op) -> Result<Answer, rusqlite::Error> {
         }
         Op::Fragment(fragment) => inbox::store(db, fragment).map(Answer::Stored),
         Op::Confirmed { digest } => {
-            db.prepare_cached("DELETE FROM seen WHERE digest = ?1 AND until_confirmed = 1")?
-                .execute(params![&digest[..]])?;
+            db.prepare_cached("DELETE FROM seen WHERE digest = ?1 AND until_confirmed = 1")?.execute(params![&digest[..]])?;
             Ok(Answer::Nothing)
         }
         Op::GiveOut { before_s, most } => inbox::give_out(db, *before_s, *most).map(Answer::Given),
         Op::Take { id } => {
-            db.prepare_cached("DELETE FROM incoming WHERE id = ?1")?.execute(params![signed(*id)])?;
-            Ok(Answer::Nothing)
+            let n = db.prepare_cached("DELETE FROM incoming WHERE id = ?1")?.execute(params![signed(*id)])?;
+            Ok(Answer::Taken(n > 0))
         }
         Op::Begun { id } => {
             db.prepare_cached("UPDATE incoming SET begun = 1 WHERE id = ?1")?.execute(params![signed(*id)])?;

@@ -133,7 +133,15 @@ impl Message {
 
     pub(super) fn status(&self) -> Status {
         let waits_for_report = self.state == SmsState::Accepted && self.report;
-        status_of(&self.key, self.state, self.parts.iter().map(|p| &p.row), self.possible_duplicate, self.reason.clone(), self.at_ms, self.unfinished() || waits_for_report)
+        status_of(
+            &self.key,
+            self.state,
+            self.parts.iter().map(|p| &p.row),
+            self.possible_duplicate,
+            self.reason.clone(),
+            self.at_ms,
+            self.unfinished() || waits_for_report,
+        )
     }
 }
 
@@ -144,7 +152,15 @@ fn was_accepted(part: &PartRow) -> bool {
 
 /// The status of a message that is only in the book.
 pub(crate) fn status_of_record(record: &Record, more: bool) -> Status {
-    status_of(&record.draft.key, record.state, record.parts.iter(), record.possible_duplicate, record.reason.clone(), record.at_ms, more)
+    status_of(
+        &record.draft.key,
+        record.state,
+        record.parts.iter(),
+        record.possible_duplicate,
+        record.reason.clone(),
+        record.at_ms,
+        more,
+    )
 }
 
 fn status_of<'a>(

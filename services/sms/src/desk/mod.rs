@@ -32,6 +32,11 @@ use report::Early;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+/// Numbers whose last TP-MRs are remembered.
+const RECENT_NUMBERS: usize = 8192;
+/// So many of each.
+const RECENT_EACH: usize = 64;
+
 /// What the desk wants done.
 #[derive(Debug)]
 pub(crate) enum Effect {
@@ -116,7 +121,10 @@ pub(crate) struct Desk {
     place: [u64; 3],
     next: u64,
     mr: u8,
+    recent_mrs: HashMap<Arc<str>, VecDeque<u8>>,
     effects: VecDeque<Effect>,
+    /// The process ends: nothing more is given to a way.
+    closing: bool,
     /// Changes of this turn, and what follows once they are written.
     ops: Vec<Op>,
     then: Vec<Effect>,
@@ -156,10 +164,22 @@ impl Desk {
             place: [0; 3],
             next: 1,
             mr: last_mr,
+            recent_mrs: HashMap::new(),
             effects: VecDeque::new(),
+            closing: false,
             ops: Vec::new(),
             then: Vec::new(),
         }
+    }
+
+    /// The process ends: nothing more is given to a way.
+    pub(crate) fn close_shop(&mut self) {
+        self.closing = true;
+    }
+
+    /// Parts are with ways, or commits are waited for.
+    pub(crate) fn busy(&self) -> bool {
+        !self.flights.is_empty() || !self.pending.is_empty()
     }
 
     /// What the book had open when the process ended.
@@ -439,6 +459,28 @@ impl Desk {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// A TP-MR that was not used lately to this number: a service centre that is asked to refuse duplicates knows
+    /// messages by number and TP-MR, and eight bits come round while a phone is off.
+    fn number_part(&mut self, to: &Arc<str>) -> u8 {
+        if self.recent_mrs.len() > RECENT_NUMBERS {
+            self.recent_mrs.clear();
+        }
+        let recent = self.recent_mrs.entry(to.clone()).or_default();
+        let mut mr = self.mr;
+        for _ in 0..=RECENT_EACH {
+            mr = mr.wrapping_add(1);
+            if !recent.contains(&mr) {
+                break;
+            }
+        }
+        if recent.len() >= RECENT_EACH {
+            recent.pop_front();
+        }
+        recent.push_back(mr);
+        self.mr = mr;
+        mr
     }
 
     /// The place of a message among those of its class: each account's messages follow each other at the pace of

@@ -66,7 +66,7 @@ impl Bucket {
     /// When there is a whole part again.
     fn next(&self, now: i64) -> i64 {
         let lacking = (1000 - self.level(now)).max(0);
-        now + (lacking * 1000).div_ceil(self.per_second)
+        now + (lacking * 1000 + self.per_second - 1) / self.per_second
     }
 }
 
@@ -192,6 +192,9 @@ impl Desk {
 
     /// Gives every free way its next parts.
     pub(super) fn pump(&mut self, now: i64) {
+        if self.closing {
+            return;
+        }
         for way in 0..self.ways.len() {
             while self.ways[way].free(now) {
                 let Some(id) = self.candidate(now, way) else { break };
@@ -207,20 +210,19 @@ impl Desk {
             self.begin_again(now, id);
         }
         let flight = self.number();
-        let next_mr = self.mr.wrapping_add(1);
-        let Some(m) = self.messages.get_mut(&id) else { return };
+        let m = &self.messages[&id];
         let Some(n) = m.next_planned() else {
             // Nothing of it waits: it has no place in the order.
             self.turn.remove(&(m.class, m.fair, id));
             return;
         };
+        let to = m.to.clone();
+        let mr = if m.parts[n].numbered { m.parts[n].row.planned_mr } else { self.number_part(&to) };
+        let Some(m) = self.messages.get_mut(&id) else { return };
         let part = &mut m.parts[n];
         part.row.state = PartState::Handed;
-        if !part.numbered {
-            part.numbered = true;
-            part.row.planned_mr = next_mr;
-            self.mr = next_mr;
-        }
+        part.numbered = true;
+        part.row.planned_mr = mr;
         let first_mark = part.row.unknowns > 0 && !m.possible_duplicate;
         m.possible_duplicate |= part.row.unknowns > 0;
         let other_way = m.way != Some(way);
@@ -327,6 +329,9 @@ impl Desk {
 
     /// Keeps a free way for a new message that would go at once.
     pub(super) fn express(&mut self, now: i64, draft: &Draft) -> Option<Express> {
+        if self.closing {
+            return None;
+        }
         let ahead = self.turn.first().is_some_and(|(class, _, _)| *class <= draft.class);
         let way = self.way_of(now, &draft.to, draft.class, None)?;
         let w = &mut self.ways[way];
@@ -337,8 +342,7 @@ impl Desk {
             w.bucket.take(now);
         }
         w.flying += 1;
-        self.mr = self.mr.wrapping_add(1);
-        let mr = self.mr;
+        let mr = self.number_part(&draft.to.as_str().into());
         Some(Express { way, flight: self.number(), mr })
     }
 

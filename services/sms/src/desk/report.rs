@@ -7,6 +7,7 @@
 use super::{Desk, Effect};
 use crate::api::SmsState;
 use crate::book::{PartState, Reference};
+use crate::number::same_phone;
 use crate::transport::{Fate, Report, Token};
 
 /// Reports kept for answers that may still come.
@@ -92,9 +93,10 @@ impl Desk {
     pub(super) fn await_part(&mut self, now: i64, way: usize, id: u64, n: usize, reference: Reference) {
         self.awaiting.entry((way, reference.clone())).or_default().push((id, n));
         self.early.retain(|e| now - e.at_ms < EARLY_MS);
-        let here = self.early.iter().position(|e| {
-            e.way == way && e.report.reference == reference && same_phone(&self.messages[&id].to, &e.report.to)
-        });
+        let here = self
+            .early
+            .iter()
+            .position(|e| e.way == way && e.report.reference == reference && same_phone(&self.messages[&id].to, &e.report.to));
         if let Some(early) = here.and_then(|at| self.early.remove(at)) {
             self.reported(now, id, n, early.report.fate);
         }
@@ -204,13 +206,4 @@ impl Desk {
             }
         }
     }
-}
-
-/// Whether two ways of writing a number can be the same phone: the same digits at the end, where one of them may lack
-/// the country's prefix (and the trunk prefix 0 goes with it).
-pub(crate) fn same_phone(a: &str, b: &str) -> bool {
-    let digits = |s: &str| s.trim_start_matches('+').trim_start_matches("00").trim_start_matches('0').to_owned();
-    let (a, b) = (digits(a), digits(b));
-    let (long, short) = if a.len() >= b.len() { (&a, &b) } else { (&b, &a) };
-    !short.is_empty() && (long == short || (short.len() >= 7 && long.ends_with(short.as_str()) && long.len() - short.len() <= 4))
 }

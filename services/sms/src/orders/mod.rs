@@ -4,6 +4,12 @@
 //! [`Orders`]. Nothing that changes something is done without a one-time code that went to the administrator's own
 //! telephone and came back from it: the sender's number of a message can be forged, the way to a telephone cannot.
 
+mod gate;
+mod words;
+
+pub(crate) use gate::{Gate, Verdict};
+pub(crate) use words::{Order, words};
+
 use crate::api::State;
 use std::future::Future;
 
@@ -26,4 +32,14 @@ pub trait Orders: Send + Sync + 'static {
 
     /// `SWITCH`, asked by this number with a good code: the peer takes over. Either way a sentence.
     fn switch(&self, by: &str, language: Language) -> impl Future<Output = Result<String, String>> + Send;
+}
+
+impl Language {
+    /// One of two sentences.
+    pub(crate) fn say<'a>(self, english: &'a str, chinese: &'a str) -> &'a str {
+        match self {
+            Language::English => english,
+            Language::Chinese => chinese,
+        }
+    }
 }

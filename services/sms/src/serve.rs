@@ -1,0 +1,69 @@
+//! Puts the parts of the process together.
+
+use crate::by_modem::ByModem;
+use crate::engine::{Engine, Named};
+use crate::error::Error;
+use crate::orders::Orders;
+use crate::server;
+use crate::settings::{By, Settings};
+use crate::transport::Transport;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Serves until `shutdown`; then what is on the wire is waited for (20 s at most) and the spool is closed.
+///
+/// # Errors
+/// The settings, the spool or the socket cannot be used. Trouble with a modem or an operator is never an error here: it
+/// is a state that can be read, and an event.
+pub async fn serve<O: Orders>(settings: Settings, orders: O, shutdown: CancellationToken) -> Result<(), Error> {
+    check(&settings)?;
+    let mut ways = Vec::new();
+    let listener = server::bind(&settings.socket).await?;
+    for way in &settings.ways {
+        match &way.by {
+            By::Modem(modem) => {
+                let (transport, inbound) = ByModem::start((**modem).clone());
+                ways.push(Named { name: way.name.clone(), transport: Arc::new(transport), inbound });
+            }
+            By::Smpp(_) => {}
+        }
+    }
+    serve_ways(settings, ways, orders, true, listener, shutdown).await
+}
+
+/// The same with ways that are there already.
+pub(crate) async fn serve_ways<T: Transport, O: Orders>(
+    settings: Settings,
+    ways: Vec<Named<T>>,
+    orders: O,
+    wall: bool,
+    listener: tokio::net::UnixListener,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let settings = Arc::new(settings);
+    let (engine, handle) = Engine::open(settings.clone(), ways, orders, wall)?;
+    let server = tokio::spawn(server::serve(listener, handle, shutdown.clone()));
+    engine.run(shutdown.clone()).await;
+    // The engine ends by itself only when its book does; then nobody is to be served.
+    shutdown.cancel();
+    let _ = server.await;
+    let _ = std::fs::remove_file(&settings.socket);
+    Ok(())
+}
+
+fn check(settings: &Settings) -> Result<(), Error> {
+    if settings.ways.is_empty() {
+        return Err(Error::Settings("there is no way out: neither a modem nor an SMPP service".into()));
+    }
+    for (n, way) in settings.ways.iter().enumerate() {
+        if way.name.is_empty() || settings.ways[..n].iter().any(|w| w.name == way.name) {
+            return Err(Error::Settings(format!("the name {:?} of a way is empty or used twice", way.name)));
+        }
+    }
+    for route in &settings.routes {
+        if route.ways.is_empty() {
+            return Err(Error::Settings(format!("the route for {:?} names no way", route.prefix)));
+        }
+    }
+    Ok(())
+}
