@@ -365,7 +365,7 @@ impl World {
         };
         let what = if m.bad {
             What::BadNumber
-        } else if parcel.again && self.held.contains(&(to, mr)) {
+        } else if parcel.again && self.held.contains(&(to, mr)) && self.dice.mille(500) {
             What::Duplicate
         } else {
             match trouble {
@@ -519,7 +519,7 @@ impl World {
                         self.new_phone_message();
                     }
                 }
-                if self.dice.below(4_000) == 0 {
+                if self.dice.below(1_500) == 0 {
                     self.kill();
                 }
                 if self.dice.below(2_000) == 0 {
@@ -616,6 +616,6 @@ fn nothing_is_lost_and_no_duplicate_is_unmarked() {
             world.unknown,
             began.elapsed().as_secs()
         );
-        assert!(world.kills > 0 && twice > 0, "the weather was too good");
+        assert!(sends < 50_000 || (world.kills > 0 && twice > 0), "the weather was too good");
     }
 }

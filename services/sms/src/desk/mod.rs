@@ -331,7 +331,7 @@ impl Desk {
                 self.write_part(row, id, n);
             }
         }
-        if self.messages[&id].parts.iter().any(|p| p.row.state == book::PartState::Failed) {
+        if self.messages[&id].parts.iter().any(|p| p.row.state == book::PartState::Failed && p.row.reference.is_none()) {
             // It had failed already when the process ended, and the end was not written.
             let reason = last_reason.unwrap_or_else(|| reasons::unknown_too_often(worst));
             self.close(now, id, SmsState::Failed, Some(reason));
