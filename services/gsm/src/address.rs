@@ -301,3 +301,40 @@ fn semi_octet(c: char) -> Option<u8> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_people_write_numbers() {
+        for (typed, shown, kind) in [
+            ("13800138000", "13800138000", NumberType::Unknown),
+            ("+86 138-0013-8000", "+8613800138000", NumberType::International),
+            (" (010) 6234.5678 ", "01062345678", NumberType::Unknown),
+            ("＋８６１３８００１３８０００", "+8613800138000", NumberType::International),
+            ("*100#", "*100#", NumberType::Unknown),
+            ("+49 30/1234", "+49301234", NumberType::International),
+            ("10086", "10086", NumberType::Unknown),
+        ] {
+            let address = Address::parse(typed).expect(typed);
+            assert_eq!((address.value(), address.kind()), (shown.trim_start_matches('+'), kind), "{typed}");
+        }
+        for (typed, error) in [
+            ("", NumberError::Empty),
+            ("+", NumberError::Empty),
+            (" - ", NumberError::Empty),
+            ("123456789012345678901", NumberError::TooLong),
+            ("12a4", NumberError::Character('a')),
+            ("++49", NumberError::Character('+')),
+            ("49+", NumberError::Character('+')),
+            ("张三", NumberError::Character('张')),
+            ("12345@example.org", NumberError::Character('@')),
+        ] {
+            assert_eq!(Address::parse(typed), Err(error), "{typed}");
+        }
+        assert_eq!(Address::name("Twinpost Ltd."), Err(NumberError::TooLong));
+        assert_eq!(Address::name("中文"), Err(NumberError::Character('中')));
+        assert!(!Address::name("Twinpost").expect("fits").is_number());
+    }
+}

@@ -95,3 +95,36 @@ impl Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_and_sentences() {
+        for (octet, class) in [
+            (0x00, StatusClass::Done),
+            (0x1F, StatusClass::Done),
+            (0x20, StatusClass::Trying),
+            (0x3F, StatusClass::Trying),
+            (0x40, StatusClass::Permanent),
+            (0x46, StatusClass::Permanent),
+            (0x5F, StatusClass::Permanent),
+            (0x60, StatusClass::GaveUp),
+            (0x7F, StatusClass::GaveUp),
+            (0x80, StatusClass::GaveUp),
+            (0xFF, StatusClass::GaveUp),
+        ] {
+            assert_eq!(Status(octet).class(), class, "{octet:#04x}");
+        }
+        for status in (0..=0xFF).map(Status) {
+            assert!(status.en().ends_with('.') && status.zh().ends_with('。'));
+            // The sentences say the same as the class.
+            assert_eq!(status.en().contains("keeps trying"), status.class() == StatusClass::Trying);
+            assert_eq!(status.zh().contains("仍在尝试"), status.class() == StatusClass::Trying);
+            assert_eq!(status.en().contains("has given up"), status.class() == StatusClass::GaveUp);
+            assert_eq!(status.zh().contains("已放弃"), status.class() == StatusClass::GaveUp);
+            assert_eq!(status.received(), status.0 == 0);
+        }
+    }
+}
