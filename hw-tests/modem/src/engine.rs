@@ -61,6 +61,10 @@ pub struct Counters {
     pub hangs: u64,
     /// Times that it started anew.
     pub resets: u64,
+    /// Times that the port came back after it went away.
+    pub port_returns: u64,
+    /// Times that DTR fell.
+    pub dtr_drops: u64,
     /// Faults that were carried out.
     pub faults: u64,
     /// Wrong PINs.
@@ -361,7 +365,10 @@ impl Engine {
                 }
                 self.deliver_waiting();
             }
-            Timer::PortBack => self.port.push_back(PortAct::Back),
+            Timer::PortBack => {
+                self.counters.port_returns += 1;
+                self.port.push_back(PortAct::Back);
+            }
             Timer::Awake(number) => {
                 if self.dead.as_ref().is_some_and(|d| d.number == number) {
                     self.dead = None;

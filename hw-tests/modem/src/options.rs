@@ -37,7 +37,7 @@ pub enum Until {
     At,
     /// `AT+CFUN=1,1`, and what is stronger.
     Cfun,
-    /// A drop of DTR (or closing the port), and what is stronger.
+    /// A drop of DTR, which closing the port is too, and what is stronger.
     Dtr,
     /// Power off and on.
     Power,

@@ -1,20 +1,34 @@
 //! The end of the serial line where a terminal plugs in: a pseudo-terminal in raw mode under a symbolic link.
 
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr};
 use std::ffi::OsStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// What programs did with the terminal since the last look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Plugged {
+    /// The last one closed it at some time: DTR fell.
+    pub fell: bool,
+    /// One has it open now.
+    pub open: bool,
+}
 
 /// A pseudo-terminal; the link goes with it.
 #[derive(Debug)]
 pub(crate) struct Pty {
     master: OwnedFd,
     /// Kept open: the settings of a line nobody has open would fall back to those of a console, with echo.
-    _slave: OwnedFd,
+    slave: OwnedFd,
+    /// Tells when programs open and close the terminal: what DTR is on a real port.
+    watch: OwnedFd,
+    openers: i32,
     device: PathBuf,
     link: PathBuf,
 }
@@ -41,8 +55,36 @@ impl Pty {
         let fresh = link.with_extension(format!("new-{}", std::process::id()));
         let _ = std::fs::remove_file(&fresh);
         std::os::unix::fs::symlink(&device, &fresh)?;
+        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        inotify::add_watch(&watch, &device, WatchFlags::OPEN | WatchFlags::CLOSE_WRITE | WatchFlags::CLOSE_NOWRITE)?;
         std::fs::rename(&fresh, link)?;
-        Ok(Self { master, _slave: slave, device, link: link.to_owned() })
+        Ok(Self { master, slave, watch, openers: 0, device, link: link.to_owned() })
+    }
+
+    pub(crate) fn watch(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+
+    /// Who has opened and closed it meanwhile. Equal events in a row come as one: two programs that open it at the same instant count as
+    /// one, which only matters when one of them closes it again.
+    pub(crate) fn plugged(&mut self) -> Plugged {
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        let mut events = inotify::Reader::new(&self.watch, &mut buffer);
+        let mut fell = false;
+        while let Ok(event) = events.next() {
+            if event.events().contains(ReadFlags::OPEN) {
+                self.openers += 1;
+            } else if event.events().intersects(ReadFlags::CLOSE_WRITE | ReadFlags::CLOSE_NOWRITE) {
+                self.openers = (self.openers - 1).max(0);
+                fell |= self.openers == 0;
+            }
+        }
+        Plugged { fell, open: self.openers > 0 }
+    }
+
+    /// What nobody has read is gone, as on a port that is closed.
+    pub(crate) fn flush(&self) {
+        let _ = tcflush(&self.slave, QueueSelector::IFlush);
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

@@ -4,7 +4,7 @@ use crate::engine::{Counters, Engine, PortAct};
 use crate::options::{Line, Options};
 use crate::order::{HELP, Order};
 use crate::phones::Received;
-use crate::port::Pty;
+use crate::port::{Plugged, Pty};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
@@ -130,7 +130,19 @@ impl Runner {
             let wake_ms = self.step();
             self.sleep(wake_ms);
             self.accept();
+            let plugged = match &mut self.plug {
+                Plug::Pty(Some(pty), _) => pty.plugged(),
+                _ => Plugged::default(),
+            };
+            // Closed and opened again: what is there to read belongs to the new one. Closed for good: to the old one.
+            if plugged.fell && plugged.open {
+                self.unplugged();
+            }
             self.read_line(&mut buffer);
+            if plugged.fell && !plugged.open {
+                self.step();
+                self.unplugged();
+            }
             self.read_controls(&mut buffer);
             while matches!((&self.wake).read(&mut buffer), Ok(n) if n > 0) {}
         }
@@ -229,7 +241,10 @@ impl Runner {
         let both = if self.out.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
         match &self.plug {
-            Plug::Pty(Some(pty), _) => fds.push(PollFd::from_borrowed_fd(pty.fd(), both)),
+            Plug::Pty(Some(pty), _) => {
+                fds.push(PollFd::from_borrowed_fd(pty.fd(), both));
+                fds.push(PollFd::from_borrowed_fd(pty.watch(), PollFlags::IN));
+            }
             Plug::Unix(listener, stream, _) => {
                 fds.push(PollFd::new(listener, PollFlags::IN));
                 fds.extend(stream.as_ref().map(|s| PollFd::new(s, both)));
@@ -283,14 +298,12 @@ impl Runner {
         };
         match got {
             Ok(0) => {
-                // The terminal unplugged a socket: on a real line DTR falls.
                 match &mut self.plug {
                     Plug::Unix(_, stream, _) => *stream = None,
                     Plug::Tcp(_, stream) => *stream = None,
                     Plug::Pty(..) | Plug::None => {}
                 }
-                self.out.clear();
-                self.shared.engine.lock().dtr_drop();
+                self.unplugged();
             }
             Ok(n) => {
                 let now = self.shared.now();
@@ -302,6 +315,15 @@ impl Runner {
             }
             Err(_) => {}
         }
+    }
+
+    /// The terminal has gone: DTR falls, and what it did not read is lost.
+    fn unplugged(&mut self) {
+        self.out.clear();
+        if let Plug::Pty(Some(pty), _) = &self.plug {
+            pty.flush();
+        }
+        self.shared.engine.lock().dtr_drop();
     }
 
     fn read_controls(&mut self, buffer: &mut [u8]) {

@@ -11,8 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Messages that a handle keeps; more are only in the record file.
-const KEEP: usize = 2_000_000;
+/// Messages that a handle keeps; older ones are only in the record file.
+const KEEP: usize = 200_000;
 
 /// Starts simulators.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ pub struct Handle {
 }
 
 impl Simulator {
-    /// Puts a modem on its line, in a thread of its own. When this returns, the link or socket is there.
+    /// Puts a modem on its line, in a thread of its own. When this returns, the link or socket is there. The handle keeps the last 200,000
+    /// messages for [`Handle::received`]; counters and the record file know all.
     ///
     /// # Errors
     /// The line, the control socket or the record file cannot be made.

@@ -99,6 +99,7 @@ impl Engine {
 
     /// DTR falls: what was typed is gone, a hang that DTR heals ends; `&D2` also ends a prompt (V.250 6.2.9).
     pub fn dtr_drop(&mut self) {
+        self.counters.dtr_drops += 1;
         if self.dead.as_ref().is_some_and(|d| matches!(d.until, Until::At | Until::Cfun | Until::Dtr)) {
             self.dead = None;
         }
