@@ -74,12 +74,12 @@ pub(crate) fn mail(policy: &Policy, sms: &Incoming, number: Option<&Number>, to:
         head.push_str(value);
         head.push_str("\r\n");
     };
-    let name = if zh { format!("{shown} (短信)") } else { format!("{shown} (SMS)") };
-    put("From", &format!("{}\r\n <{from}>", phrase(&name)));
+    let author = if zh { format!("{shown} (短信)") } else { format!("{shown} (SMS)") };
+    put("From", &format!("{}\r\n <{from}>", phrase(&author)));
     put("To", &to.to_ascii_domain());
     put("Subject", &unstructured(&subject));
     put("Date", &date);
-    put("Message-ID", &format!("<{}@{domain}>", message_id(sms), domain = ascii_domain(domain)));
+    put("Message-ID", &format!("<{}@{domain}>", name(sms), domain = ascii_domain(domain)));
     if let Some(route) = route.filter(|r| !r.message_id.is_empty()) {
         // RFC 5322 3.6.4
         put("In-Reply-To", &format!("<{}>", route.message_id));
@@ -112,8 +112,8 @@ fn ascii_domain(domain: &str) -> String {
     Address::new("x", domain).map_or_else(|_| "localhost".to_owned(), |a| a.to_ascii_domain()[2..].to_owned())
 }
 
-/// Differs for each SMS, and is the same for the same one.
-fn message_id(sms: &Incoming) -> String {
+/// A name that differs for each SMS and is the same for the same one: left side of its Message-ID.
+pub(crate) fn name(sms: &Incoming) -> String {
     // FNV-1a: both nodes of a pair number their messages from 1, so number and words have to tell them apart.
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in sms.from.bytes().chain([0]).chain(sms.text.bytes()).chain(sms.sent_s.to_be_bytes()) {
@@ -236,8 +236,8 @@ mod tests {
     #[test]
     fn ids_differ_by_message_and_not_by_chance() {
         let sms = Incoming { id: 1, from: "1".to_owned(), text: "a".to_owned(), sent_s: 1, received_s: 2 };
-        assert_eq!(message_id(&sms), message_id(&sms.clone()));
-        assert_ne!(message_id(&sms), message_id(&Incoming { text: "b".to_owned(), ..sms.clone() }));
+        assert_eq!(name(&sms), name(&sms.clone()));
+        assert_ne!(name(&sms), name(&Incoming { text: "b".to_owned(), ..sms.clone() }));
     }
 
     proptest::proptest! {

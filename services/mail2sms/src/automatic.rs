@@ -40,7 +40,7 @@ fn kind_of_field(field: &twinpost_message::header::Field<'_>) -> Option<Automati
     }
     let value = || field.text(None).to_ascii_lowercase();
     if field.is("precedence") {
-        // RFC 2076 3.9
+        // No standard names its values; these are the ones in use.
         return match value().trim() {
             "list" => Some(Automatic::List),
             "bulk" | "junk" | "auto_reply" => Some(Automatic::Program),

@@ -6,6 +6,7 @@
 
 use crate::answer::{self, Incoming, Mail};
 use crate::error::Error;
+use crate::guesses::Guesses;
 use crate::ledger::{AuditLine, AuditQuery, Charge, Ended, Kind, Ledger, QuotaFull, Row, StatisticsQuery, Usage, Wanted};
 use crate::notice::{Arrival, Rule};
 use crate::number::Number;
@@ -27,6 +28,7 @@ const DAY_S: i64 = 86_400;
 pub struct Gateway {
     policy: Arc<RwLock<Arc<Policy>>>,
     ledger: Ledger,
+    guesses: Guesses,
 }
 
 /// A mail at DATA.
@@ -80,7 +82,7 @@ impl Gateway {
     pub async fn open(location: &Location, settings: Settings) -> Result<Self, Error> {
         let policy = Policy::new(settings)?;
         let ledger = Ledger::open(location).await?;
-        Ok(Self { policy: Arc::new(RwLock::new(Arc::new(policy))), ledger })
+        Ok(Self { policy: Arc::new(RwLock::new(Arc::new(policy))), ledger, guesses: Guesses::default() })
     }
     /// Closes the ledger.
     pub async fn close(&self) {
@@ -112,11 +114,17 @@ impl Gateway {
     /// The refusal to tell.
     pub async fn recipient(&self, sender: &Sender, to: &Address, so_far: &[Number], now_s: i64) -> Result<Recipient, Refusal> {
         let policy = self.policy();
+        if let Some(refusal) = self.guesses.refusal(sender, now_s) {
+            return Err(refusal);
+        }
         let answer = match self.judge(&policy, sender, to, so_far, now_s).await {
             Ok(recipient) => self.has_room(&policy, sender, now_s).await.map(|()| recipient),
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &answer {
+            if refusal.fault == Fault::Pin {
+                self.guesses.count(sender, now_s);
+            }
             // What stands behind the last dot may be a PIN, or nearly one.
             let shown = to.local().rsplit_once('.').map_or(to.local(), |(shown, _)| shown);
             self.refused(sender, "", shown, refusal, now_s).await;
@@ -260,7 +268,7 @@ impl Gateway {
         if let (Some(number), Some(route)) = (&number, &route)
             && let Ok(to) = Address::parse(&route.answers_to)
         {
-            self.ledger.answered(route, number, policy.day(now_s), now_s).await?;
+            self.ledger.answered(route, &answer::name(sms), number, policy.day(now_s), now_s).await?;
             tracing::info!(from = %number, to = %to, sms = sms.id, "an SMS answers a mail");
             return Ok(Some(answer::mail(&policy, sms, Some(number), &to, Some(route))));
         }
@@ -268,8 +276,9 @@ impl Gateway {
         let shown: String = number.as_ref().map_or_else(|| crate::text::one_line(&sms.from), ToString::to_string);
         let detail = to.map_or_else(|| "dropped".to_owned(), ToString::to_string);
         tracing::info!(from = shown, to = detail, sms = sms.id, "an SMS answers nobody");
-        let line = AuditLine { at_s: now_s, event: "stray".to_owned(), number: shown, detail, ..AuditLine::default() };
-        self.ledger.note(line).await?;
+        let trace = answer::name(sms);
+        let line = AuditLine { at_s: now_s, event: "stray".to_owned(), trace, number: shown, detail, ..AuditLine::default() };
+        self.ledger.note_once(line).await?;
         Ok(to.map(|to| answer::mail(&policy, sms, number.as_ref(), to, None)))
     }
 

@@ -29,6 +29,7 @@ mod clock;
 mod count;
 mod error;
 mod gateway;
+mod guesses;
 pub mod ledger;
 mod local_part;
 mod notice;
@@ -53,3 +54,28 @@ pub use refusal::{Fault, Refusal, Sentence};
 pub use report::{Action, Outcome, Reason, Report};
 pub use sender::Sender;
 pub use settings::*;
+
+/// Entry point for random input: addresses, numbers, headers and whole mails.
+///
+/// # Panics
+/// When a contract of this crate is broken: that is what it looks for.
+pub fn fuzz(data: &[u8]) {
+    let words = String::from_utf8_lossy(data);
+    for pin_wanted in [true, false] {
+        let _ = local_part::take_apart(&words, pin_wanted);
+    }
+    let plan = Plan::new(&Numbers::default()).expect("the default settings are sound: a test reads numbers by them");
+    if let Ok(number) = plan.parse(&words) {
+        assert_eq!(plan.parse(number.as_str()), Ok(number));
+    }
+    let _ = Arrival::of(data);
+    text::fuzz(data);
+}
+
+#[cfg(test)]
+mod tests {
+    proptest::proptest! {
+        #[test]
+        fn any_bytes(data: Vec<u8>) { super::fuzz(&data); }
+    }
+}

@@ -38,7 +38,7 @@ pub struct Outgoing {
     pub references: Vec<String>,
 }
 
-/// Marks of urgent mail: RFC 2156 5.3.6 and 5.3.4, and what the mailers of the field write.
+/// Marks of urgent mail, as the mailers of the field write them.
 pub(crate) fn is_urgent(header: &[u8]) -> bool {
     fields(header).any(|field| {
         let value = || field.text(None).trim().to_ascii_lowercase();

@@ -41,20 +41,25 @@ impl Ledger {
         }))
     }
 
-    /// An answer came: counts it, and lets the sender answer back without a PIN.
+    /// An answer came: counts it, once for each name of an SMS, and lets the sender answer back without a PIN.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub(crate) async fn answered(&self, route: &Route, number: &Number, day: i64, now_s: i64) -> Result<(), Error> {
+    pub(crate) async fn answered(&self, route: &Route, name: &str, number: &Number, day: i64, now_s: i64) -> Result<(), Error> {
         let line = || AuditLine {
             at_s: now_s,
             event: "answer".to_owned(),
             who: route.who.clone(),
+            trace: name.to_owned(),
             number: number.to_string(),
             detail: route.answers_to.clone(),
             ..AuditLine::default()
         };
         transaction!(self.db, tx => {
+            if audit::known!(tx, name) {
+                drop(tx);
+                return Ok(());
+            }
             let sql = "UPDATE sms_text SET answered_s = $1 WHERE id = $2";
             sqlx::query(sql).bind(now_s).bind(route.id).execute(&mut *tx).await?;
             super::statistics::count!(tx, day, &route.who, &route.domain, Counts { answers: 1, ..Counts::default() });

@@ -66,7 +66,34 @@ macro_rules! write {
 }
 pub(super) use write;
 
+pub(super) const KNOWN: &str = "SELECT COUNT(*) FROM sms_audit WHERE trace = $1";
+
+/// A line of this trace was written before; inside an open transaction.
+macro_rules! known {
+    ($tx:ident, $trace:expr) => {{
+        let (n,): (i64,) = sqlx::query_as($crate::ledger::audit::KNOWN).bind($trace).fetch_one(&mut *$tx).await?;
+        n > 0
+    }};
+}
+pub(super) use known;
+
 impl Ledger {
+    /// Writes the first line of its trace; a second one is left out.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) async fn note_once(&self, line: AuditLine) -> Result<(), Error> {
+        transaction!(self.db, tx => {
+            if known!(tx, &line.trace) {
+                drop(tx);
+            } else {
+                write!(tx, line);
+                tx.commit().await?;
+            }
+        });
+        Ok(())
+    }
+
     /// Writes a line of its own.
     ///
     /// # Errors

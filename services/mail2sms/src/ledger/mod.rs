@@ -43,6 +43,7 @@ CREATE TABLE sms_rule (account TEXT NOT NULL, name TEXT NOT NULL, rule TEXT NOT 
 CREATE TABLE sms_audit (id {id}, at_s BIGINT NOT NULL, event TEXT NOT NULL, who TEXT NOT NULL, trace TEXT NOT NULL, number TEXT NOT NULL, parts BIGINT NOT NULL, detail TEXT NOT NULL);
 CREATE INDEX sms_audit_who ON sms_audit (who, id);
 CREATE INDEX sms_audit_at ON sms_audit (at_s);
+CREATE INDEX sms_audit_trace ON sms_audit (trace);
 ",
 )];
 

@@ -159,7 +159,18 @@ async fn an_answer_goes_to_the_last_who_wrote(place: &Place) {
     assert_eq!(to("+8613800138000", NOW_S).await, office);
     send(&gateway, &anna(), "t1", &[ONE]).await.expect("accepted");
     send(&gateway, &ben(), "t2", &[ONE]).await.expect("accepted");
-    assert_eq!(to("13800138000", NOW_S).await, Some(("ben@school.example".to_owned(), true)));
+    for _ in 0..2 {
+        assert_eq!(to("13800138000", NOW_S).await, Some(("ben@school.example".to_owned(), true)));
+    }
+    // The same SMS was offered twice and counts once.
+    let query = StatisticsQuery {
+        from_day: 0,
+        to_day: i64::MAX,
+        domain: None,
+        account: Some("ben@school.example".to_owned()),
+        by: StatisticsBy::Day,
+    };
+    assert_eq!(gateway.statistics(&query).await.expect("statistics")[0].counts.answers, 1);
     // A text that failed was never read by anybody.
     settle(&gateway, "t2", ONE, Outcome::Failed { parts: 0, reason: Reason::default() }).await;
     assert_eq!(to("008613800138000", NOW_S).await, Some(("anna@school.example".to_owned(), true)));
@@ -199,6 +210,23 @@ async fn who_was_answered_needs_no_pin(place: &Place) {
         gateway.audit(&AuditQuery { who: Some("anna@school.example".to_owned()), ..AuditQuery::default() }).await.expect("audit");
     assert!(lines.iter().any(|l| l.event == "refused" && l.number == "13900139000" && l.detail == "pin"), "{lines:?}");
     assert!(!format!("{lines:?}").contains("9999"));
+}
+
+async fn pins_are_not_guessed(place: &Place) {
+    let pins = Pins { everybody: Some(Pin::new("4711")), ..Pins::default() };
+    let gateway = open(place, Settings { pins, ..settings() }).await;
+    let ask = async |sender: Sender, pin: &str| {
+        gateway
+            .recipient(&sender, &a(&format!("13800138000.{pin}@sms.example")), &[], NOW_S)
+            .await
+            .map_err(|r| r.code)
+            .map(|_| ())
+    };
+    for n in 0..20 {
+        assert_eq!(ask(anna(), &format!("{n:04}")).await, Err(550));
+    }
+    assert_eq!(ask(anna(), "4711").await, Err(450));
+    assert_eq!(ask(ben(), "4711").await, Ok(()));
 }
 
 async fn rules_and_notices(place: &Place) {
@@ -260,6 +288,7 @@ twinpost_sql::on_both_engines!(
     two_at_once_never_exceed_a_quota,
     an_answer_goes_to_the_last_who_wrote,
     who_was_answered_needs_no_pin,
+    pins_are_not_guessed,
     rules_and_notices,
     what_is_old_is_forgotten,
 );

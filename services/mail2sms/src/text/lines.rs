@@ -9,7 +9,7 @@ const INTRODUCTION_MAX_CHARS: usize = 400;
 /// Lines that an introduction is broken into at most.
 const INTRODUCTION_MAX_LINES: usize = 3;
 
-const ORIGINAL: [&str; 12] = [
+const ORIGINAL: [&str; 14] = [
     "original message",
     "original",
     "原始邮件",
@@ -22,6 +22,8 @@ const ORIGINAL: [&str; 12] = [
     "reply message",
     "回复邮件",
     "原始訊息",
+    "原文",
+    "原信",
 ];
 const FORWARDED: [&str; 8] = [
     "forwarded message",
@@ -126,14 +128,14 @@ pub(super) fn introduction(lines: &[&str]) -> Option<usize> {
         if closes(line) {
             // Who and when: somebody who writes "the teacher wrote:" gives no date.
             let digits = whole.chars().filter(char::is_ascii_digit).count();
-            return (named(&whole) && (digits >= 4 || whole.contains('@'))).then_some(at + 1);
+            return (named(&whole) && (digits >= 4 || whole.contains('@')) || digits >= 8).then_some(at + 1);
         }
     }
     None
 }
 
 fn closes(line: &str) -> bool {
-    let Some(words) = line.strip_suffix([':', '：']) else { return false };
+    let Some(words) = line.trim_end_matches(['=', '-']).strip_suffix([':', '：']) else { return false };
     let lower = words.to_lowercase();
     WROTE.iter().any(|w| lower.contains(w))
 }
@@ -173,6 +175,8 @@ mod tests {
             ("张三 <z@x.example> 于2026年11月16日周一 15:00写道：", Some(1)),
             ("> 在 2026年11月16日，下午3:00，张三 <z@x.example> 写道：", Some(1)),
             ("Am 16.11.2026 um 15:00 schrieb Anna:", Some(1)),
+            ("======= 2026-11-16 15:00:00 您在来信中写道：=======", Some(1)),
+            ("On Monday, November 16, 2026 at 03:00:00 PM GMT+8, Anna <a@x.example> wrote: ", Some(1)),
             ("在会上老师写道：", None),
             ("Anna wrote:", None),
             ("On the board I wrote:", None),

@@ -82,6 +82,10 @@ impl Texts<'_> {
     /// The text of a part without parts; none when it is no text or an attachment.
     fn leaf(&self, part: &Part) -> Option<String> {
         let is_html = part.subtype == "html";
+        // A text file that a mailer shows inline is a file all the same; only a whole message may bear a name.
+        if part.header_start > 0 && part.file_name().is_some() {
+            return None;
+        }
         if part.kind != "text" || part.is_attachment() || !(is_html || part.subtype == "plain") {
             return None;
         }

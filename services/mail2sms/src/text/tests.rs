@@ -132,6 +132,70 @@ Content-Transfer-Encoding: quoted-printable
     assert_eq!(said(&text), "请看图\n以上");
 }
 
+/// Plain texts of the field with what should be left of them.
+#[test]
+fn plain_answers_of_many_mailers() {
+    for (from, body, own) in [
+        (
+            "Outlook for iOS",
+            "好的，明天见\n\n获取 Outlook for iOS<https://aka.ms/o0ukef>\n________________________________\n发件人: 张三 <z@x.example>\n发送时间: Monday, November 16, 2026 3:00:00 PM\n收件人: 李四 <l@x.example>\n主题: 通知\n\n旧\n",
+            "好的，明天见",
+        ),
+        (
+            "QQ on a telephone",
+            "收到\n\n\n\n发自我的iPhone\n\n\n------------------ Original ------------------\nFrom: 张三 <z@x.example>\nDate: Mon,Nov 16,2026 3:00 PM\nTo: l <l@x.example>\nSubject: Re: x\n\n旧\n",
+            "收到",
+        ),
+        ("Thunderbird", "Yes, at eight.\n\nOn 16/11/2026 15:00, Anna wrote:\n> When?\n>> So?\n\n-- \nBen\n", "Yes, at eight."),
+        ("Thunderbird, German", "Ja.\n\nAm 16.11.26 um 15:00 schrieb Anna:\n> Wann?\n", "Ja."),
+        ("Yahoo", "Ok\n\n    On Monday, November 16, 2026 at 03:00:00 PM GMT+8, Anna <a@x.example> wrote:  \n \n When?\n", "Ok"),
+        ("Gmail in Chinese", "可以\n\n张三 <z@x.example> 于2026年11月16日周一 15:00写道：\n\n> 行吗？\n>\n", "可以"),
+        (
+            "NetEase",
+            "可以\n---- 回复的原邮件 ----\n| 发件人 | 张三<z@163.example> |\n| 日期 | 2026年11月16日 15:00 |\n旧\n",
+            "可以",
+        ),
+        (
+            "Foxmail",
+            "可以\n\n\nz@x.example\n \n发件人： 张三\n发送时间： 2026-11-16 15:00\n收件人： 李四\n主题： 通知\n旧\n",
+            "可以\nz@x.example",
+        ),
+        (
+            "Feishu",
+            "可以\n发件人： \"张三\"<z@x.example>\n时间： 2026年11月16日\n主题： 通知\n收件人： \"李四\"<l@x.example>\n旧\n",
+            "可以",
+        ),
+        ("Huawei", "好\n来自 华为手机\n", "好"),
+        ("Samsung", "ok\n\nSent from my Galaxy\n", "ok"),
+        (
+            "Outlook, English",
+            "Fine.\n\nFrom: Anna <a@x.example>\nSent: Monday, 16 November 2026 15:00\nTo: Ben <b@x.example>\nCc: C\nSubject: RE: x\n\nold\n",
+            "Fine.",
+        ),
+        (
+            "Apple Mail below the quote",
+            "> On 16 Nov 2026, at 15:00, Anna <a@x.example> wrote:\n> \n> When?\n\nAt eight.\n",
+            "At eight.",
+        ),
+        (
+            "somebody who quotes nothing",
+            "From: the office\nwe are closed on Friday.\nTo: all\n",
+            "From: the office\nwe are closed on Friday.\nTo: all",
+        ),
+    ] {
+        let text = mail(&format!("Subject: x\nContent-Type: text/plain; charset=utf-8\n\n{body}"));
+        assert_eq!(said(&text), own, "{from}");
+    }
+}
+
+#[test]
+fn a_text_file_is_no_text() {
+    let text = mail(
+        "Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nsee file\n--b\nContent-Type: text/plain; name=list.txt\nContent-Disposition: inline; filename=list.txt\n\nmany lines\n--b--\n",
+    );
+    assert_eq!(said(&text), "see file");
+}
+
 #[test]
 fn flowed_text_with_signature() {
     let text = mail(
