@@ -12,6 +12,14 @@
 //! may make a duplicate). Received messages are handed over **at least once**: a crash between storing and
 //! [`Modem::confirm`] shows the same PDU again, so the user compares PDUs.
 
+pub mod at;
+mod driver;
+mod family;
+mod inbox;
+mod ladder;
+mod link;
+mod pins;
+mod port;
 mod settings;
 mod state;
 
@@ -19,6 +27,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use family::{Dtr, Family, FamilyError, by_name as family_by_name, families, find as find_family};
 pub use settings::{Pin, PinError, Power, Settings, Timing};
 pub use state::{Counters, Phase, Registration, ResetStep, State, Storage};
 
@@ -101,6 +110,32 @@ pub enum SendError {
     /// The modem's task has ended ([`Modem::stop`]). Not sent.
     #[error("the modem driver has been stopped")]
     Stopped,
+}
+
+/// Feeds bytes to every parser of the crate: the engine as a modem's noise in all stages of a command, and the family
+/// files. Never panics.
+pub fn fuzz(data: &[u8]) {
+    use at::{Command, Engine, Expect};
+    let commands = [
+        Command::new("AT"),
+        Command::new("AT+CGMI").expect(Expect::Text),
+        Command::new("AT+CREG?").expect(Expect::Registration("+CREG:".to_owned())),
+        Command::new("AT+CMGL=4").expect(Expect::Pdus("+CMGL:".to_owned())),
+        Command::new("AT+CMEE?").expect(Expect::Sync("+CMEE:".to_owned())),
+        Command::send(&[1, 0, 1, 0x81, 0xF1, 0, 0, 0], &[], 10, 10),
+    ];
+    let mut engine = Engine::default();
+    let mut now_ms = 0;
+    for (n, piece) in data.chunks(97).enumerate() {
+        if engine.idle() {
+            engine.start(commands[n % commands.len()].clone(), now_ms);
+        }
+        engine.input(piece, now_ms);
+        now_ms += 7;
+        engine.tick(now_ms);
+        while engine.poll(now_ms).is_some() {}
+    }
+    family::fuzz(data);
 }
 
 /// The three classes of a failed send.
@@ -197,30 +232,6 @@ impl Modem {
         let task = self.task.lock().take();
         if let Some(task) = task {
             let _ = task.await;
-        }
-    }
-}
-
-mod driver {
-    use super::{Event, Request, Settings, State};
-    use tokio::sync::{mpsc, watch};
-
-    pub(crate) async fn run(
-        _settings: Settings,
-        mut requests: mpsc::Receiver<Request>,
-        _events: mpsc::Sender<Event>,
-        state: watch::Sender<State>,
-    ) {
-        while let Some(request) = requests.recv().await {
-            match request {
-                Request::Send { answer, .. } => {
-                    let _ = answer.send(Err(super::SendError::NotReady(state.borrow().phase)));
-                }
-                Request::Confirm { done, .. } | Request::Reset { done, .. } => {
-                    let _ = done.send(());
-                }
-                Request::Stop => return,
-            }
         }
     }
 }
