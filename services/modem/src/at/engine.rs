@@ -370,7 +370,7 @@ impl Engine {
                 running.deadline_ms = now_ms.saturating_add(running.command.timeout_ms);
                 return;
             }
-            running.garbled = true;
+            running.garbled |= !matches!(running.command.expect, Expect::Sync(_));
         }
         self.actions.push_back(Action::Notice(Notice::Stray(line)));
     }
