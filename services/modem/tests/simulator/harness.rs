@@ -10,9 +10,9 @@ use twinpost_modem::{Event, Modem, Phase, Settings, State, Token};
 /// Longest wait for anything: the machine may be busy.
 pub const LONG: Duration = Duration::from_secs(60);
 /// `hello` to +8613800138000.
-pub const HELLO: &str = "01000B91683108108300F0000005E8329BFD06";
+pub const HELLO: &str = "01000D91683108108300F0000005E8329BFD06";
 /// The same with a status report asked for.
-pub const HELLO_REPORT: &str = "21000B91683108108300F0000005E8329BFD06";
+pub const HELLO_REPORT: &str = "21000D91683108108300F0000005E8329BFD06";
 
 pub fn octets(hex: &str) -> Vec<u8> {
     twinpost_modem::at::hex_decode(hex).unwrap()
