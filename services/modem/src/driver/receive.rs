@@ -57,6 +57,7 @@ impl Driver {
                 let own = fields(header, "+CMGR:").is_some_and(|f| f[0] == "2" || f[0] == "3");
                 if let Some(pdu) = hex_decode(pdu).filter(|_| !own) {
                     self.new_message(memory, index, pdu);
+                    self.count_place(memory, 1);
                 }
             }
             // The place is empty: told so, or by +CMS ERROR: 321.
@@ -73,6 +74,20 @@ impl Driver {
         }
     }
 
+    /// Counts a place of the receiving memory taken or freed, so that a full one is known at once.
+    fn count_place(&mut self, memory: &str, by: i32) {
+        let mut full = false;
+        self.told(|s| {
+            if let Some(storage) = s.storage.as_mut().filter(|s| s.memory == memory) {
+                storage.used = u16::try_from((i32::from(storage.used) + by).max(0)).unwrap_or(u16::MAX).min(storage.total);
+                full = storage.used >= storage.total;
+            }
+        });
+        if full != (self.state.borrow().phase == crate::Phase::StorageFull) && self.state.borrow().phase.can_send() {
+            self.judge();
+        }
+    }
+
     async fn delete(&mut self, link: &mut Link, token: Token, memory: &str, index: u16) -> Result<(), Break> {
         self.select(link, memory).await?;
         if self.session.memory != memory {
@@ -82,10 +97,7 @@ impl Driver {
         let answer = self.ask(link, Command::new(format!("AT+CMGD={index}")).within_ms(25_000)).await?;
         if answer.last == Final::Ok || answer.last.as_cms() == Some(321) {
             self.inbox.forget(token);
-            // There is room again.
-            if self.state.borrow().phase == crate::Phase::StorageFull {
-                self.look = true;
-            }
+            self.count_place(memory, -1);
         }
         Ok(())
     }

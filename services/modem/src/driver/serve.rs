@@ -88,6 +88,10 @@ impl Driver {
                 if watches % 4 == 0 || self.state.borrow().phase == Phase::StorageFull {
                     looks.push_back(Look::Storage);
                 }
+                // A card that was pulled out shows as a lost network first.
+                if watches % 4 == 0 || !self.state.borrow().phase.can_send() {
+                    looks.push_back(Look::Sim);
+                }
                 if self.state.borrow().operator.is_none() {
                     looks.push_back(Look::Operator);
                 }
@@ -173,7 +177,7 @@ impl Driver {
     }
 
     /// Sets the phase from what is known of registration and memory.
-    fn judge(&mut self) {
+    pub(super) fn judge(&mut self) {
         let registration = self.session.registered.values().map(|&stat| registration(stat)).max_by_key(|r| rank(*r));
         let registration = registration.unwrap_or_default();
         let before = self.state.borrow().registration;
@@ -218,6 +222,14 @@ impl Driver {
         });
         if let Err(SendError::Refused { cms: 300.. }) = result {
             self.look = true; // the modem's own reason: SIM, memory or network
+        }
+        // Whoever gets the answer sees the state that follows from it.
+        match &end {
+            Ok(()) => {}
+            Err(Break::Lost(why)) => self.phase(Phase::NoPort, why),
+            Err(Break::Restarted(line)) => self.phase(Phase::Starting, &format!("the modem restarted by itself: {line}")),
+            Err(Break::Silent(why)) => self.phase(Phase::Resetting, why),
+            Err(Break::Stop | Break::Reset(_)) => {}
         }
         let _ = answer.send(result);
         end
