@@ -53,14 +53,12 @@ fn kind_of_field(field: &twinpost_message::header::Field<'_>) -> Option<Automati
         let word = value.split([';', '(', ' ', '\t']).find(|w| !w.is_empty()).unwrap_or("no");
         return (word != "no").then_some(Automatic::Program);
     }
-    // Not standard, but what the mailers of the field write instead.
-    if field.is("x-auto-response-suppress") {
-        let value = value();
-        return ["all", "autoreply", "oof"]
-            .iter()
-            .any(|word| value.split(',').any(|v| v.trim() == *word))
-            .then_some(Automatic::Program);
+    // A report about a mail (RFC 3464 2, and read receipts).
+    if field.is("content-type") {
+        return value().trim_start().starts_with("multipart/report").then_some(Automatic::Program);
     }
+    // Not standard, but what the mailers of the field write instead. X-Auto-Response-Suppress is no mark: it asks for no answers, and stands
+    // in people's mail too.
     let is_answer = ["x-autoreply", "x-autorespond", "x-autoresponder"].iter().any(|name| field.is(name));
     (is_answer && value().trim() != "no").then_some(Automatic::Program)
 }
@@ -122,8 +120,9 @@ mod tests {
             ("Precedence: list\r\n", Some(List)),
             ("List-Id: <a.example>\r\n", Some(List)),
             ("List-Unsubscribe: <mailto:x@y.example>\r\nPrecedence: bulk\r\n", Some(List)),
-            ("X-Auto-Response-Suppress: DR, AutoReply\r\n", Some(Program)),
-            ("X-Auto-Response-Suppress: DR, RN\r\n", None),
+            ("X-Auto-Response-Suppress: All\r\n", None),
+            ("Content-Type: multipart/report; report-type=delivery-status\r\n", Some(Program)),
+            ("X-Autoreply: yes\r\n", Some(Program)),
             ("List-Id: a\r\nX-Twinpost-Sms: reply\r\n", Some(Own)),
             ("Subject: a\r\n\r\nList-Id: in the text\r\n", None),
         ] {

@@ -124,15 +124,19 @@ fn too_long(chars: usize, cost: count::Cost, most: u8) -> Refusal {
     let parts = cost.parts;
     let one = if cost.unicode { 67 } else { 153 };
     let room = if most == 1 { if cost.unicode { 70 } else { 160 } } else { one * usize::from(most) };
+    // A text that was cut has more of both.
+    let (more_en, more_zh) = if chars >= text::TEXT_MAX_CHARS { ("more than ", "超过 ") } else { ("", " ") };
     // RFC 3463 3.4: X.3.4, message too big for system.
     Refusal::new(
         Fault::TooLong,
         552,
         (3, 4),
         format!(
-            "the text is too long: it has {chars} characters and would take {parts} text messages, {most} are allowed (about {room} characters): please shorten it"
+            "the text is too long: it has {more_en}{chars} characters and would take {more_en}{parts} text messages, {most} are allowed (about {room} characters): please shorten it"
         ),
-        format!("内容太长：共 {chars} 个字符，需要 {parts} 条短信，最多允许 {most} 条（约 {room} 个字符），请缩短后再发"),
+        format!(
+            "内容太长：共{more_zh}{chars} 个字符，需要{more_zh}{parts} 条短信，最多允许 {most} 条（约 {room} 个字符），请缩短后再发"
+        ),
     )
 }
 
@@ -179,7 +183,11 @@ mod tests {
         );
         assert_eq!(long.sentence.zh, "内容太长：共 200 个字符，需要 3 条短信，最多允许 2 条（约 134 个字符），请缩短后再发");
         assert!(policy(|_| {}).outgoing(&mail("", &"中".repeat(134))).is_ok());
-        assert_eq!(refused(&mail("", &"a ".repeat(40_000))).fault, Fault::TooLong);
+        let endless = refused(&mail("", &"ab ".repeat(40_000)));
+        assert!(
+            endless.sentence.en.contains("more than 40000 characters") && endless.sentence.zh.contains("超过 40000 个"),
+            "{endless}"
+        );
         assert_eq!(refused(&mail("", "")).fault, Fault::Empty);
         assert_eq!(refused(b"Content-Type: image/png\r\n\r\nx").fault, Fault::Empty);
         for (header, fault) in [

@@ -1,4 +1,6 @@
 //! Quotas: taken when a mail is accepted, settled when its texts have gone.
+//!
+//! What a killed process took and never settled counts until the end of the day, and no longer.
 
 use super::audit::{self, AuditLine};
 use super::statistics::{COUNT, Counts};
