@@ -153,11 +153,17 @@ impl Tables {
     /// The code of a character; `None` when neither table has it (U+001B never has one).
     #[must_use]
     pub fn code(self, c: char) -> Option<Code> {
-        let c = u32::from(c);
-        if let Some(septet) = LOCKING[slot(self.locking)].find(c) {
-            return Some(Code::Plain(septet));
-        }
-        SINGLE[slot(self.single)].find(c).map(Code::Escaped)
+        self.finder().code(c)
+    }
+
+    /// Finds many characters: looks the tables up once.
+    pub(crate) fn finder(self) -> Finder {
+        Finder { plain: &LOCKING[slot(self.locking)], shifted: &SINGLE[slot(self.single)] }
+    }
+
+    /// Whether the main table has the character.
+    pub(crate) fn has_plain(self, c: char) -> bool {
+        LOCKING[slot(self.locking)].find(u32::from(c)).is_some()
     }
 
     /// Whether the table behind the escape has the character.
@@ -181,6 +187,23 @@ impl Tables {
         }
         // TS 23.038 6.2.1.1: without a character here, the one of the main table is shown.
         character(SHIFTED[slot(self.single)][usize::from(septet & 0x7F)]).unwrap_or_else(|| self.plain(septet))
+    }
+}
+
+/// A pair of tables, ready to look characters up.
+#[derive(Clone, Copy)]
+pub(crate) struct Finder {
+    plain: &'static Index,
+    shifted: &'static Index,
+}
+
+impl Finder {
+    #[inline]
+    pub(crate) fn code(self, c: char) -> Option<Code> {
+        match self.plain.find(u32::from(c)) {
+            Some(septet) => Some(Code::Plain(septet)),
+            None => self.shifted.find(u32::from(c)).map(Code::Escaped),
+        }
     }
 }
 
@@ -264,10 +287,15 @@ impl Index {
         index
     }
 
+    #[inline]
     fn find(&self, c: u32) -> Option<u8> {
         if let Some(&septet) = self.low.get(c as usize) {
             return if septet == ABSENT { None } else { Some(septet) };
         }
+        self.find_high(c)
+    }
+
+    fn find_high(&self, c: u32) -> Option<u8> {
         let unit = u16::try_from(c).ok()?;
         let high = self.high.get(..self.high_len)?;
         high.binary_search_by_key(&unit, |entry| entry.0).ok().map(|at| high[at].1)

@@ -57,6 +57,12 @@ impl Boundaries {
     }
 }
 
+/// Whether a cut between two characters is good whatever stands around them: letters of alphabets and ideographs. `false`: perhaps not.
+pub(crate) fn apart(before: char, c: char) -> bool {
+    let alone = |c: char| matches!(u32::from(c), 0x20..=0x2FF | 0x370..=0x481 | 0x3400..=0x9FFF | 0xFF01..=0xFF9D);
+    alone(before) && alone(c)
+}
+
 fn is_mark(code: u32) -> bool {
     // Most of Chinese and Japanese text is here.
     if (0x3400..=0x9FFF).contains(&code) {
@@ -102,6 +108,24 @@ mod tests {
         assert_eq!(cuts("क्षि क"), [4, 5], "virama joins consonants");
         assert_eq!(cuts("\u{1112}\u{1161}\u{11AB}한\u{1100}\u{AC00}"), [3, 4], "Hangul");
         assert_eq!(cuts("か\u{3099}中文"), [2, 3], "voiced sound mark, Chinese");
+    }
+
+    #[test]
+    fn apart_is_never_wrong() {
+        let tried = [
+            'a', 'é', '\r', '\n', 'Ж', '中', '\u{301}', '\u{200D}', '\u{94D}', 'क', '🇨', '\u{1100}', '\u{FE0F}', '！',
+            '\u{FF9E}', '\u{483}',
+        ];
+        for context in tried {
+            for before in ('\0'..'\u{3000}').chain('\u{FE00}'..='\u{FFFF}').chain(tried) {
+                for c in tried {
+                    let mut boundaries = Boundaries::default();
+                    let good = [context, before, c].map(|c| boundaries.before(c))[2];
+                    assert!(good || !apart(before, c), "{context:?} {before:?} {c:?}");
+                }
+            }
+        }
+        assert!(apart('a', 'b') && apart('中', '文') && !apart('\r', '\n') && !apart('a', '\u{301}'));
     }
 
     #[test]

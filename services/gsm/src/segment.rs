@@ -11,7 +11,7 @@ use core::fmt;
 use heapless::Vec;
 
 use crate::alphabet::{Code, Language, Languages, Tables};
-use crate::cluster::Boundaries;
+use crate::cluster::{self, Boundaries};
 use crate::dcs::{Class, Coding, Dcs};
 use crate::header::{Concatenation, Element, Ports};
 use crate::simplify::simplify;
@@ -180,7 +180,7 @@ impl<'a> Iterator for Parts<'a> {
         }
         self.number += 1;
         let rest = text.get(self.at..)?;
-        let end = if total == 1 { rest.len() } else { plan.fill(rest, plan.capacity(true)).0 };
+        let end = if total == 1 { rest.len() } else { plan.fill(rest, plan.capacity(true))?.0 };
         let text = rest.get(..end)?;
         self.at += end;
         let concatenation = (total > 1).then_some(Concatenation {
@@ -195,7 +195,10 @@ impl<'a> Iterator for Parts<'a> {
         let mut data = UserData::with_header(&plan.elements(concatenation))?;
         let fits = match plan.alphabet {
             Alphabet::Septets(tables) if plan.simplified => data.push_codes(text.chars().flat_map(|c| codes(tables, c))),
-            Alphabet::Septets(tables) => data.push_codes(text.chars().filter_map(|c| tables.code(c))),
+            Alphabet::Septets(tables) => {
+                let finder = tables.finder();
+                data.push_codes(text.chars().filter_map(|c| finder.code(c)))
+            }
             Alphabet::Ucs2 => data.push_units(text.chars()),
         };
         debug_assert!(fits, "fill() took only what has room");
@@ -263,16 +266,32 @@ impl Plan {
     fn units(&self, c: char) -> Option<u16> {
         match self.alphabet {
             Alphabet::Ucs2 => Some(c.len_utf16() as u16),
-            Alphabet::Septets(tables) => match tables.code(c) {
-                Some(code) => Some(code.septets()),
-                None if self.simplified => simplify(c)?.chars().try_fold(0, |sum, c| Some(sum + tables.code(c)?.septets())),
-                None => None,
-            },
+            Alphabet::Septets(tables) => tables.code(c).map(Code::septets).or_else(|| self.plain_units(tables, c)),
         }
     }
 
-    /// How far the beginning of a text fits, in octets of UTF-8, and the units of it. At least one character when there is any.
-    fn fill(&self, text: &str, capacity: u16) -> (usize, u16) {
+    /// Septets of the plain form of a character that has none itself.
+    fn plain_units(&self, tables: Tables, c: char) -> Option<u16> {
+        let plain = if self.simplified { simplify(c) } else { None };
+        plain?.chars().try_fold(0, |sum, c| Some(sum + tables.code(c)?.septets()))
+    }
+
+    /// How far the beginning of a text fits, in octets of UTF-8, and the units of it. At least one character when there is any. `None` when
+    /// the alphabet lacks a character of it.
+    fn fill(&self, text: &str, capacity: u16) -> Option<(usize, u16)> {
+        let (at, units, torn) = match self.alphabet {
+            Alphabet::Ucs2 => scan(text, capacity, |c| Some(c.len_utf16() as u16)),
+            Alphabet::Septets(tables) => {
+                let finder = tables.finder();
+                scan(text, capacity, |c| finder.code(c).map(Code::septets).or_else(|| self.plain_units(tables, c)))
+            }
+        }?;
+        Some(if torn { self.fill_whole(text, capacity) } else { (at, units) })
+    }
+
+    /// The same where the border may tear something: walks over what belongs together.
+    #[cold]
+    fn fill_whole(&self, text: &str, capacity: u16) -> (usize, u16) {
         let mut boundaries = Boundaries::default();
         let mut units = 0;
         let mut good = (0, 0);
@@ -292,26 +311,38 @@ impl Plan {
 
     /// What a text costs in this alphabet; `None` when it lacks a character.
     fn measure(&self, text: &str) -> Option<Count> {
-        let units = text.chars().try_fold(0u32, |sum, c| Some(sum.saturating_add(u32::from(self.units(c)?))))?;
-        Some(self.measured(text, units))
-    }
-
-    fn measured(&self, text: &str, units: u32) -> Count {
-        let count = Count { parts: 1, alphabet: self.alphabet, units, units_left: 0, simplified: self.simplified };
+        let count = Count { parts: 1, alphabet: self.alphabet, units: 0, units_left: 0, simplified: self.simplified };
         let capacity = self.capacity(false);
-        if units <= u32::from(capacity) {
-            return Count { units_left: capacity - units as u16, ..count };
+        let (end, filled) = self.fill(text, capacity)?;
+        if end == text.len() {
+            return Some(Count { units: filled.into(), units_left: capacity - filled, ..count });
         }
         let capacity = self.capacity(true);
-        let (mut parts, mut last, mut rest) = (0u32, 0, text);
+        let (mut parts, mut units, mut last, mut rest) = (0u32, 0u32, 0, text);
         while !rest.is_empty() {
-            let (end, filled) = self.fill(rest, capacity);
+            let (end, filled) = self.fill(rest, capacity)?;
             rest = &rest[end..];
             parts = parts.saturating_add(1);
+            units = units.saturating_add(filled.into());
             last = filled;
         }
-        Count { parts, units_left: capacity - last, ..count }
+        Some(Count { parts, units, units_left: capacity - last, ..count })
     }
+}
+
+/// How far a text fits: octets, units, and whether the border there may tear what belongs together.
+fn scan(text: &str, capacity: u16, units_of: impl Fn(char) -> Option<u16>) -> Option<(usize, u16, bool)> {
+    let mut units = 0;
+    let mut before = '\0';
+    for (at, c) in text.char_indices() {
+        let more = units + units_of(c)?;
+        if more > capacity {
+            return Some((at, units, !cluster::apart(before, c)));
+        }
+        units = more;
+        before = c;
+    }
+    Some((text.len(), units, false))
 }
 
 /// The codes of a character or of its plain form.
@@ -339,16 +370,22 @@ fn choose(text: &str, options: &Options) -> (Plan, Count) {
         }
     }
     if !options.languages.is_empty() {
+        let mut candidates: Vec<(u32, u32, Plan), SLOTS> = pairs(text, options.languages)
+            .map(|(tables, units)| {
+                let plan = plan(Alphabet::Septets(tables), false);
+                let capacity = plan.capacity(units > u32::from(plan.capacity(false)));
+                (units.div_ceil(u32::from(capacity)), units, plan)
+            })
+            .collect();
+        candidates.sort_unstable_by_key(|(least, units, _)| (*least, *units));
         let mut national: Option<(Plan, Count)> = None;
-        for (tables, units) in pairs(text, options.languages) {
-            let plan = plan(Alphabet::Septets(tables), false);
-            let least = units.div_ceil(u32::from(plan.capacity(units > u32::from(plan.capacity(false)))));
+        for (least, units, plan) in candidates {
             // Counting exactly is dear: only where it can win.
-            if national.as_ref().is_none_or(|(_, other)| (least, units) < (other.parts, other.units)) {
-                let count = plan.measured(text, units);
-                if national.as_ref().is_none_or(|(_, other)| (count.parts, units) < (other.parts, other.units)) {
-                    national = Some((plan, count));
-                }
+            let wins = |parts| national.as_ref().is_none_or(|(_, other)| (parts, units) < (other.parts, other.units));
+            if let Some(count) = if wins(least) { plan.measure(text) } else { None }
+                && wins(count.parts)
+            {
+                national = Some((plan, count));
             }
         }
         if let Some((plan, count)) = national {
@@ -357,8 +394,9 @@ fn choose(text: &str, options: &Options) -> (Plan, Count) {
     }
     if plain.is_none() {
         let ucs2 = plan(Alphabet::Ucs2, false);
-        let units = text.chars().fold(0u32, |sum, c| sum.saturating_add(c.len_utf16() as u32));
-        take(&mut best, ucs2, ucs2.measured(text, units));
+        if let Some(count) = ucs2.measure(text) {
+            take(&mut best, ucs2, count);
+        }
         if options.simplify && best.as_ref().is_some_and(|(_, count)| count.parts > 1) {
             let plain = plan(Alphabet::Septets(Tables::DEFAULT), true);
             if let Some(count) = plain.measure(text) {
@@ -366,61 +404,48 @@ fn choose(text: &str, options: &Options) -> (Plan, Count) {
             }
         }
     }
-    // UCS-2 has every character, and where it was not measured the default alphabet had.
-    best.unwrap_or_else(|| {
-        let ucs2 = plan(Alphabet::Ucs2, false);
-        (ucs2, ucs2.measured(text, 0))
-    })
+    best.expect("UCS-2 has every character, and where it was not measured the default alphabet had")
 }
 
-/// Slots of the tables: 0 the default, then the languages by identifier.
+/// The default alphabet and thirteen languages.
 const SLOTS: usize = 14;
 
-/// Every pair of tables of these languages (the default pair left out) that has all characters of the text, with the septets it takes.
+/// For each main table of these languages the cheapest pair with it (the default pair left out) that has all characters of the text, with
+/// the septets it takes.
 fn pairs(text: &str, languages: Languages) -> impl Iterator<Item = (Tables, u32)> {
-    // The languages whose single shift table goes with each main table and is not ruled out yet.
-    let mut alive = [0u16; SLOTS];
-    let singles = languages.iter().fold(1u16, |mask, language| mask | 1 << language.id());
-    for (locking, mask) in alive.iter_mut().enumerate() {
-        let allowed = match Language::from_id(locking as u8) {
-            None => true,
-            Some(language) => language.has_locking() && languages.contains(language),
-        };
-        *mask = if allowed { singles } else { 0 };
-    }
+    let singles: Slots = core::iter::once(None).chain(languages.iter().map(Some)).collect();
+    let lockings: Slots = singles.iter().copied().filter(|language| language.is_none_or(Language::has_locking)).collect();
+    // For each main table the single shift tables, as bits, that are not ruled out yet. A pair costs the same with each of them.
+    let mut alive = [u16::MAX >> (16 - singles.len()); SLOTS];
     alive[0] &= !1;
-    let mut septets = [[0u32; SLOTS]; SLOTS];
+    let mut septets = [0u32; SLOTS];
     for c in text.chars() {
-        let mut shifted: Option<u16> = None;
+        let mut shifted = None;
         let mut any = 0;
-        for (locking, mask) in alive.iter_mut().enumerate().filter(|(_, mask)| **mask != 0) {
-            let here = Tables { locking: Language::from_id(locking as u8), single: None };
-            let plain = matches!(here.code(c), Some(Code::Plain(_)));
+        for ((locking, mask), sum) in lockings.iter().zip(&mut alive).zip(&mut septets).filter(|((_, mask), _)| **mask != 0) {
+            let plain = Tables { locking: *locking, single: None }.has_plain(c);
             if !plain {
-                *mask &= *shifted.get_or_insert_with(|| shift_tables_with(c, singles));
+                *mask &= *shifted.get_or_insert_with(|| shift_tables_with(c, &singles));
             }
             any |= *mask;
-            for (single, sum) in septets[locking].iter_mut().enumerate() {
-                if *mask & 1 << single != 0 {
-                    *sum = sum.saturating_add(if plain { 1 } else { 2 });
-                }
-            }
+            *sum = sum.saturating_add(if plain { 1 } else { 2 });
         }
         if any == 0 {
             break;
         }
     }
-    (0..SLOTS * SLOTS).filter_map(move |at| {
-        let (locking, single) = (at / SLOTS, at % SLOTS);
-        let tables = Tables { locking: Language::from_id(locking as u8), single: Language::from_id(single as u8) };
-        (alive[locking] & 1 << single != 0).then_some((tables, septets[locking][single]))
+    (0..lockings.len()).filter_map(move |at| {
+        // The lowest bit: without a single shift table when that will do, it saves its place in the header.
+        let single = *singles.get(alive[at].trailing_zeros() as usize)?;
+        Some((Tables { locking: lockings[at], single }, septets[at]))
     })
 }
 
+/// Languages to choose from; `None` is the default alphabet.
+type Slots = Vec<Option<Language>, SLOTS>;
+
 /// Those of the single shift tables that have the character.
-fn shift_tables_with(c: char, singles: u16) -> u16 {
-    (0..SLOTS as u8).filter(|slot| singles & 1 << slot != 0).fold(0, |mask, slot| {
-        let has = Tables { locking: None, single: Language::from_id(slot) }.has_shifted(c);
-        mask | u16::from(has) << slot
-    })
+fn shift_tables_with(c: char, singles: &Slots) -> u16 {
+    let has = |single: &Option<Language>| Tables { locking: None, single: *single }.has_shifted(c);
+    singles.iter().enumerate().fold(0, |mask, (slot, single)| mask | u16::from(has(single)) << slot)
 }

@@ -24,21 +24,39 @@ pub const fn fill_bits(header_octets: usize) -> u8 {
 /// # Errors
 /// `Full` when the vector ends before the septets do.
 pub fn pack<const N: usize>(septets: impl IntoIterator<Item = u8>, fill: u8, out: &mut Vec<u8, N>) -> Result<(), Full> {
-    let mut held = 0u32;
-    let mut bits = u32::from(fill % 7);
+    let mut packer = Packer::new(fill);
     for septet in septets {
-        held |= u32::from(septet & 0x7F) << bits;
-        bits += 7;
-        if bits >= 8 {
-            out.push(held as u8).map_err(|_| Full)?;
-            held >>= 8;
-            bits -= 8;
+        packer.push(septet, out)?;
+    }
+    packer.finish(out)
+}
+
+/// Packs septet by septet.
+pub(crate) struct Packer {
+    held: u32,
+    bits: u32,
+}
+
+impl Packer {
+    pub(crate) fn new(fill: u8) -> Self {
+        Self { held: 0, bits: u32::from(fill % 7) }
+    }
+
+    #[inline]
+    pub(crate) fn push<const N: usize>(&mut self, septet: u8, out: &mut Vec<u8, N>) -> Result<(), Full> {
+        self.held |= u32::from(septet & 0x7F) << self.bits;
+        self.bits += 7;
+        if self.bits >= 8 {
+            out.push(self.held as u8).map_err(|_| Full)?;
+            self.held >>= 8;
+            self.bits -= 8;
         }
+        Ok(())
     }
-    if bits > 0 {
-        out.push(held as u8).map_err(|_| Full)?;
+
+    pub(crate) fn finish<const N: usize>(self, out: &mut Vec<u8, N>) -> Result<(), Full> {
+        if self.bits > 0 { out.push(self.held as u8).map_err(|_| Full) } else { Ok(()) }
     }
-    Ok(())
 }
 
 /// Packs as a network does that gives no count of septets (USSD, cell broadcast): seven spare bits become a carriage return, so that

@@ -8,7 +8,7 @@ use heapless::Vec;
 use crate::alphabet::{Code, ESCAPE, Tables};
 use crate::dcs::{Coding, Dcs};
 use crate::header::{Element, Elements, HeaderInfo};
-use crate::septet::{fill_bits, pack};
+use crate::septet::{Packer, fill_bits};
 use crate::text::Text;
 
 /// Octets of user data in one PDU. TS 23.040 9.2.3.16.
@@ -69,16 +69,21 @@ impl UserData {
     /// Packs behind the header; `false` when it does not fit.
     pub(crate) fn push_codes(&mut self, codes: impl Iterator<Item = Code>) -> bool {
         let before = self.octets.len();
-        let fill = if before == 0 { 0 } else { fill_bits(before) };
-        let mut septets = 0usize;
-        let counted = codes.flat_map(|code| match code {
-            Code::Plain(septet) => [Some(septet), None],
-            Code::Escaped(septet) => [Some(ESCAPE), Some(septet)],
-        });
-        let counted = counted.flatten().inspect(|_| septets += 1);
-        let fits = pack(counted, fill, &mut self.octets).is_ok();
+        let mut packer = Packer::new(if before == 0 { 0 } else { fill_bits(before) });
         // TS 23.040 9.2.3.16: the length counts the header's septets with the fill bits.
-        let length = (before * 8).div_ceil(7) + septets;
+        let mut length = (before * 8).div_ceil(7);
+        let mut fits = true;
+        for code in codes {
+            fits &= match code {
+                Code::Plain(septet) => packer.push(septet, &mut self.octets),
+                Code::Escaped(septet) => {
+                    packer.push(ESCAPE, &mut self.octets).and_then(|()| packer.push(septet, &mut self.octets))
+                }
+            }
+            .is_ok();
+            length += usize::from(code.septets());
+        }
+        fits &= packer.finish(&mut self.octets).is_ok();
         self.length = length.min(160) as u8;
         fits && length <= 160
     }
