@@ -27,6 +27,8 @@ use crate::pins::PinMemory;
 use crate::state::now_s;
 use crate::{Event, Phase, Request, ResetStep, SendError, Settings, State, Token};
 
+/// So many signs of a restart in a row are believed.
+const MAX_SIGNS: u8 = 2;
 /// Sends that wait for their turn.
 const MAX_SENDS: usize = 16;
 
@@ -35,8 +37,8 @@ const MAX_SENDS: usize = 16;
 pub(crate) enum Break {
     /// The driver is told to stop.
     Stop,
-    /// An administrator wants a reset.
-    Reset(ResetStep),
+    /// A reset is wanted from this step on, and why.
+    Reset(ResetStep, String),
     /// The port is gone.
     Lost(String),
     /// The modem does not answer.
@@ -116,6 +118,11 @@ pub(crate) struct Driver {
     look: bool,
     /// The boards and DTR are left alone until then.
     next_harsh: Option<Instant>,
+    /// Signs of an unnoticed restart (echo, lost settings) since the modem was ready: a modem that shows them always does
+    /// not restart, it is just so.
+    signs: u8,
+    /// Without a network since then, and how often something was done about it.
+    alone: Option<(Instant, u32)>,
     /// Message lines read while getting in step: they may settle a send of unknown outcome.
     strays: VecDeque<String>,
 }
@@ -143,6 +150,8 @@ pub(crate) async fn run(
         stopping: false,
         look: false,
         next_harsh: None,
+        signs: 0,
+        alone: None,
         strays: VecDeque::new(),
     };
     driver.live().await;
@@ -178,7 +187,7 @@ impl Driver {
                             break false;
                         }
                         Break::Silent(why) => (ResetStep::Attention, why),
-                        Break::Reset(from) => (from, "ordered by an administrator".to_owned()),
+                        Break::Reset(from, why) => (from, why),
                     };
                     match Box::pin(self.climb(&mut link, from, &reason)).await {
                         Ok(true) => break false,
@@ -226,6 +235,8 @@ impl Driver {
         if phase == Phase::Ready {
             self.ladder.succeeded();
             self.next_harsh = None;
+            self.signs = 0;
+            self.alone = None;
         }
         if !phase.can_send() {
             self.refuse_sends();
@@ -278,7 +289,7 @@ impl Driver {
             return Err(Break::Stop);
         }
         match self.reset.take() {
-            Some(step) => Err(Break::Reset(step)),
+            Some(step) => Err(Break::Reset(step, "ordered by an administrator".to_owned())),
             None => Ok(()),
         }
     }
@@ -422,7 +433,10 @@ impl Driver {
                 }
                 Notice::Sim(_) | Notice::Full(_) => self.look = true,
                 Notice::Booted(line) => return Err(Break::Restarted(line)),
-                Notice::Echo => return Err(Break::Restarted("it echoes again, its settings are gone".to_owned())),
+                Notice::Echo => {
+                    self.signs = self.signs.saturating_add(1);
+                    return Err(Break::Restarted("it echoes again, its settings are gone".to_owned()));
+                }
                 Notice::Prompt => link.escape(),
                 Notice::Other(line) => tracing::debug!(line, "unsolicited"),
                 Notice::Stray(line) => {

@@ -79,6 +79,8 @@ pub struct Timing {
     pub watch: Duration,
     /// Between two looks at a SIM or network that is missing. Default 5 s.
     pub wait_network: Duration,
+    /// Without a network for so long, the modem is told to search anew, and next time restarted; grows. Default 10 min.
+    pub network_patience: Duration,
     /// Upper bound of the answer time of ordinary commands, `None`: by command and family. Default `None`.
     pub answer_max: Option<Duration>,
     /// Upper bound of the answer time of `+CMGS` after Ctrl-Z, `None`: by family (60 s to 150 s). Default `None`.
@@ -101,6 +103,7 @@ impl Default for Timing {
             probe: Duration::from_millis(400),
             watch: Duration::from_secs(30),
             wait_network: Duration::from_secs(5),
+            network_patience: Duration::from_secs(600),
             answer_max: None,
             send_max: None,
             boot_max: None,

@@ -95,7 +95,7 @@ pub fn plain(line: &str, prefix: &str) -> String {
 /// Octets of a line of hexadecimal digits; `None` if anything else is in it, or it is odd or empty.
 pub fn hex_decode(line: &str) -> Option<Vec<u8>> {
     let digits = line.as_bytes();
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return None;
     }
     digits.chunks_exact(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect()

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Break, Driver, Session};
+use super::{Break, Driver, MAX_SIGNS, Session};
 use crate::at::{Command, Expect, Final, fields, plain};
 use crate::family::{by_name, find, generic};
 use crate::link::Link;
@@ -28,11 +28,12 @@ impl Driver {
         }
         self.session = Session::new(self.session.family);
         // V.250 6.2.4, 6.2.5, 6.2.6; TS 27.007 9.1: error codes as numbers
-        if !self.set(link, "ATE0Q0V1").await? {
-            self.set(link, "ATE0").await?;
+        let mut quiet = self.set(link, "ATE0Q0V1").await?;
+        if !quiet {
+            quiet = self.set(link, "ATE0").await?;
             self.set(link, "ATV1").await?;
         }
-        link.engine.set_echo_off(true);
+        link.engine.set_echo_off(quiet && self.signs < MAX_SIGNS);
         self.set(link, "AT+CMEE=1").await?;
         self.identify(link).await?;
         self.make_ready(link).await?;
@@ -147,7 +148,7 @@ impl Driver {
             looks += 1;
             if looks % SIM_LOOKS == 0 && self.state.borrow().phase == Phase::NoSim {
                 // Many modems look for a card only when they start.
-                return Err(Break::Reset(crate::ResetStep::Restart));
+                return Err(Break::Reset(crate::ResetStep::Restart, "it has found no SIM card for long".to_owned()));
             }
             self.look = false;
             self.idle(link, pause).await?;
@@ -287,7 +288,7 @@ impl Driver {
     }
 
     async fn watch_network(&mut self, link: &mut Link) -> Result<(), Break> {
-        self.session.creg = self.set(link, "AT+CREG=1").await?;
+        self.session.creg = self.set(link, "AT+CREG=1").await? && self.signs < MAX_SIGNS;
         self.session.cereg = self.set(link, "AT+CEREG=1").await?;
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Break, Driver, Fault, SendJob};
 use crate::at::{Command, Expect, Failure, Final, Stage, fields};
 use crate::link::Link;
-use crate::{Phase, Registration, SendError};
+use crate::{Phase, Registration, ResetStep, SendError};
 
 /// Every so many watches the memory is listed: an announcement may have been lost in noise.
 const LIST_EVERY: u32 = 20;
@@ -76,6 +76,7 @@ impl Driver {
                 self.look_at(link, look).await?;
                 if looks.is_empty() {
                     self.judge();
+                    self.search(link).await?;
                     // A network that was lost is asked for more often.
                     next_watch = next_watch.min(Instant::now() + self.watch_period());
                 }
@@ -111,6 +112,26 @@ impl Driver {
         }
     }
 
+    /// A modem long without a network: it is told to search, and then restarted, at growing intervals.
+    async fn search(&mut self, link: &mut Link) -> Result<(), Break> {
+        if self.state.borrow().phase.can_send() {
+            return Ok(());
+        }
+        let patience = self.settings.timing.network_patience;
+        let (since, done) = *self.alone.get_or_insert((Instant::now(), 0));
+        if since.elapsed() < patience.saturating_mul(1 << done.min(4)) {
+            return Ok(());
+        }
+        self.alone = Some((Instant::now(), done + 1));
+        if done % 2 == 0 {
+            // TS 27.007 7.3: automatic selection; makers give it up to three minutes
+            self.ask(link, Command::new("AT+COPS=0").within_ms(180_000)).await?;
+            self.look = true;
+            return Ok(());
+        }
+        Err(Break::Reset(ResetStep::Restart, "it has found no network for long".to_owned()))
+    }
+
     fn watch_period(&self) -> Duration {
         let timing = &self.settings.timing;
         if self.state.borrow().phase == Phase::Ready { timing.watch } else { timing.watch.min(timing.wait_network) }
@@ -121,6 +142,7 @@ impl Driver {
         for look in [Look::Signal, Look::Registration, Look::Lte, Look::Storage] {
             self.look_at(link, look).await?;
         }
+        self.read_notices(link)?;
         self.judge();
         if first && self.state.borrow().phase.can_send() {
             self.look_at(link, Look::Operator).await?;
@@ -139,6 +161,7 @@ impl Driver {
                 let answer = self.say(link, "AT+CREG?", Expect::Registration("+CREG:".to_owned())).await?;
                 if let Some(f) = answer.lines.first().and_then(|l| fields(l, "+CREG:")) {
                     if self.session.creg && f[0] == "0" {
+                        self.signs = self.signs.saturating_add(1);
                         return Err(Break::Restarted("its settings are gone".to_owned()));
                     }
                     if let Ok(stat) = f[1].parse() {
@@ -229,7 +252,7 @@ impl Driver {
             Err(Break::Lost(why)) => self.phase(Phase::NoPort, why),
             Err(Break::Restarted(line)) => self.phase(Phase::Starting, &format!("the modem restarted by itself: {line}")),
             Err(Break::Silent(why)) => self.phase(Phase::Resetting, why),
-            Err(Break::Stop | Break::Reset(_)) => {}
+            Err(Break::Stop | Break::Reset(..)) => {}
         }
         let _ = answer.send(result);
         end

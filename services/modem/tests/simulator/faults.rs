@@ -260,3 +260,87 @@ async fn the_port_comes_goes_and_is_somebody_elses() {
     modem.stop().await;
     assert!(std::fs::read_dir(dir.path()).unwrap().all(|e| !e.unwrap().file_name().to_string_lossy().starts_with("LCK..")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_modem_without_network_is_made_to_search() {
+    let mut bench = bench_with("m35", |_, settings| settings.timing.network_patience = std::time::Duration::from_millis(100));
+    bench.ready().await;
+    bench.sim().order(Order::Network(0)).unwrap();
+    let reset =
+        bench.event("reset", |e| if let Event::Reset { step, reason } = e { Some((*step, reason.clone())) } else { None }).await;
+    assert_eq!(reset, (ResetStep::Restart, "it has found no network for long".to_owned()));
+    bench.sim().order(Order::Network(1)).unwrap();
+    bench.event("ready", |e| matches!(e, Event::Phase { phase: Phase::Ready, .. }).then_some(())).await;
+}
+
+/// Longer by hand: `TWINPOST_SENDS=20000 cargo test -p twinpost-modem --test simulator storm -- --nocapture`.
+/// Hangs, restarts, refusals, noise and incoming messages at once; every answer must be true.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_storm_of_faults_makes_no_lies() {
+    let sends: u64 = std::env::var("TWINPOST_SENDS").ok().and_then(|n| n.parse().ok()).unwrap_or(250);
+    let mut bench = bench_with("plain", |options, settings| {
+        let (at, reset) = (Effect::Hang(Until::At), Effect::Reset { away_ms: None });
+        let part = |stage, effect| (Fault { stage, effect }, 0.01);
+        options.chances = vec![
+            part(Stage::BeforePrompt, at),
+            part(Stage::AfterPrompt, at),
+            part(Stage::AfterSend { sent: true }, at),
+            part(Stage::AfterSend { sent: false }, at),
+            part(Stage::AfterSend { sent: true }, reset),
+            part(Stage::BeforePrompt, reset),
+            part(Stage::AfterSend { sent: false }, Effect::Cms(38)),
+            part(Stage::AfterPrompt, Effect::Reset { away_ms: Some(20) }),
+        ];
+        options.unsolicited = 0.05;
+        options.seed = 3;
+        settings.timing.answer_max = Some(std::time::Duration::from_millis(150));
+        settings.timing.send_max = Some(std::time::Duration::from_millis(150));
+    });
+    bench.ready().await;
+    let (mut accepted, mut unknown, mut received) = (0, 0, 0);
+    for n in 0..sends {
+        bench.state("able to send", |s| s.phase.can_send()).await;
+        if n % 50 == 0 {
+            bench.order(&format!("receive +8613900139000 storm {n}"));
+        }
+        match bench.hello().await {
+            Ok(_) => accepted += 1,
+            Err(error) if error.outcome() == Outcome::Unknown => unknown += 1,
+            Err(_) => {}
+        }
+        while let Ok(event) = bench.events.try_recv() {
+            if let Event::Deliver { token, .. } = event {
+                received += 1;
+                bench.modem.confirm(token).await;
+            }
+        }
+    }
+    bench.sim().order(Order::Healthy).unwrap();
+    while received < sends.div_ceil(50) {
+        let (_, token) = bench.deliver().await;
+        received += 1;
+        bench.modem.confirm(token).await;
+    }
+    let network = bench.sim().counters().accepted;
+    assert!(
+        (accepted..=accepted + unknown).contains(&network),
+        "{accepted} accepted, {unknown} unknown, {network} in the network"
+    );
+    println!("{sends} sends: {accepted} accepted, {unknown} unknown, {network} in the network, {received} received");
+}
+
+/// Prints how long a send takes with a modem that answers at once, from a standing start. No assertion on time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn how_fast() {
+    let bench = bench_with("plain", |_, settings| settings.timing.watch = std::time::Duration::from_secs(30));
+    bench.ready().await;
+    let mut times: Vec<_> = Vec::new();
+    for _ in 0..500 {
+        let start = std::time::Instant::now();
+        bench.hello().await.unwrap();
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("a part with an instant modem: p50 {:?}, p99 {:?}, most {:?}", times[250], times[495], times[499]);
+}
