@@ -37,10 +37,11 @@ docs: need-cargo ## Write the pages in docs/ that are made from the code
 	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-config --lib
 	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-hw-tests --test rfc
 
-bench: need-cargo ## Figures beside Postfix + Dovecot in the same run; writes bench-results/
+bench: need-cargo ## Figures beside Postfix + Dovecot, smsd and gammu-smsd in the same run; writes bench-results/
 	@hw-tests/need bench
-	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp --bins --examples
+	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp -p twinpost-hw-modem --bins --examples
 	hw-tests/bench/run.py
+	hw-tests/bench/sms.py
 
 clean: ## Remove what was built (not the node's data)
 	rm -rf target bench-results

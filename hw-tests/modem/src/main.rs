@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use twinpost_hw_modem::{Card, FAMILIES, Family, Handle, Line, Options, Received, Simulator, Timing};
 
 /// A simulated GSM modem. Plug a program into the link; what it sends to phones is decoded and printed.
@@ -113,7 +113,13 @@ fn random_seed() -> u64 {
     time ^ u64::from(std::process::id()) << 32
 }
 
-fn main() -> ExitCode {
+fn fail(sentence: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "twinpost-modem: {sentence}");
+    ExitCode::FAILURE
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let out = std::io::stdout();
     if arguments.families {
@@ -123,11 +129,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match start(&arguments) {
-        Ok(handle) => show(&arguments, &handle),
-        Err(sentence) => {
-            let _ = writeln!(std::io::stderr(), "twinpost-modem: {sentence}");
-            ExitCode::FAILURE
-        }
+        Ok(handle) => match show(&arguments, &handle).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => fail(&format!("signals and output: {e}")),
+        },
+        Err(sentence) => fail(&sentence),
     }
 }
 
@@ -184,28 +190,33 @@ fn start(arguments: &Arguments) -> Result<Handle, String> {
     Ok(handle)
 }
 
-/// Prints what phones receive until somebody stops it.
-fn show(arguments: &Arguments, handle: &Handle) -> ExitCode {
+/// Prints what phones receive until somebody stops it: by `quit`, Ctrl-C or a signal. The link goes with it, so that it never leads to
+/// another program's terminal.
+async fn show(arguments: &Arguments, handle: &Handle) -> std::io::Result<()> {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let mut seen = 0;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
+    let mut counters = handle.watch();
+    let (mut shown, mut seen) = (!arguments.quiet, 0);
     loop {
-        if handle.wait_stopped_blocking(Duration::ZERO) {
-            return ExitCode::SUCCESS;
+        tokio::select! {
+            () = handle.wait_stopped() => return Ok(()),
+            _ = interrupted.recv() => return Ok(()),
+            _ = terminated.recv() => return Ok(()),
+            _ = hung_up.recv() => return Ok(()),
+            _ = counters.changed() => {}
         }
-        if !handle.wait_until_blocking(Duration::from_secs(1), |c| c.received > seen) {
-            continue;
-        }
-        // Messages are kept before the counter tells of them: none is left behind, and a later turn may find none.
-        seen = handle.watch().borrow().received;
-        let messages = handle.take_received();
+        let (messages, total) = handle.received_after(seen);
+        seen = total;
         let mut out = std::io::stdout().lock();
         for message in messages {
-            let line = if arguments.json { serde_json::to_string(&message).unwrap_or_default() } else { plain(&message, colour) };
-            if !arguments.quiet && writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-                // Nobody reads any more; the modem itself stays.
-                let _ = handle.wait_stopped_blocking(Duration::MAX / 4);
-                return ExitCode::SUCCESS;
+            if !shown {
+                break;
             }
+            let line = if arguments.json { serde_json::to_string(&message)? } else { plain(&message, colour) };
+            // When nobody reads any more, the modem itself stays.
+            shown = writeln!(out, "{line}").and_then(|()| out.flush()).is_ok();
         }
     }
 }

@@ -20,13 +20,22 @@ const ORDER_MOST: usize = 64 * 1024;
 /// Control connections at a time.
 const CONTROLS_MOST: usize = 32;
 
+/// Received messages, and how many before them are no longer kept.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub gone: u64,
+    pub list: VecDeque<Received>,
+}
+
 /// What the thread and the handles share.
 pub(crate) struct Shared {
     pub engine: Mutex<Engine>,
-    pub received: Mutex<VecDeque<Received>>,
+    pub received: Mutex<Kept>,
     pub counters: tokio::sync::watch::Sender<Counters>,
     pub changed: (Mutex<u64>, Condvar),
     pub stopped: Mutex<bool>,
+    /// True when the thread has ended.
+    pub ended: tokio::sync::watch::Sender<bool>,
     pub seed: u64,
     /// Messages that are kept for `received()`; older ones go.
     pub keep: usize,
@@ -36,10 +45,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(options: Options, keep: usize) -> Self {
         Self {
-            received: Mutex::new(VecDeque::new()),
+            received: Mutex::new(Kept::default()),
             counters: tokio::sync::watch::Sender::new(Counters::default()),
             changed: (Mutex::new(0), Condvar::new()),
             stopped: Mutex::new(false),
+            ended: tokio::sync::watch::Sender::new(false),
             seed: options.seed,
             engine: Mutex::new(Engine::new(options)),
             keep,
@@ -153,6 +163,10 @@ impl Runner {
         if let Some((_, path)) = &self.control {
             let _ = std::fs::remove_file(path);
         }
+        // The line goes before anybody is told.
+        drop(std::mem::replace(&mut self.plug, Plug::None));
+        self.shared.ended.send_replace(true);
+        let _told = self.shared.changed.0.lock();
         self.shared.changed.1.notify_all();
     }
 
@@ -201,9 +215,10 @@ impl Runner {
             let _ = file.write_all(&lines);
         }
         let mut kept = self.shared.received.lock();
-        kept.extend(received);
-        while kept.len() > self.shared.keep {
-            kept.pop_front();
+        kept.list.extend(received);
+        while kept.list.len() > self.shared.keep {
+            kept.list.pop_front();
+            kept.gone += 1;
         }
     }
 
@@ -376,8 +391,8 @@ impl Shared {
 
     fn last_received(&self, most: usize) -> String {
         let kept = self.received.lock();
-        let skip = kept.len().saturating_sub(most);
-        let lines: Vec<String> = kept.iter().skip(skip).filter_map(|m| serde_json::to_string(m).ok()).collect();
+        let skip = kept.list.len().saturating_sub(most);
+        let lines: Vec<String> = kept.list.iter().skip(skip).filter_map(|m| serde_json::to_string(m).ok()).collect();
         lines.into_iter().chain(["ok".to_owned()]).collect::<Vec<_>>().join("\n")
     }
 }

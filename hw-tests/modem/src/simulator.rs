@@ -83,12 +83,22 @@ impl Handle {
     /// Messages that phones have received so far.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
-        self.shared.received.lock().iter().cloned().collect()
+        self.shared.received.lock().list.iter().cloned().collect()
     }
 
     /// Takes the received messages out.
     pub fn take_received(&self) -> Vec<Received> {
-        self.shared.received.lock().drain(..).collect()
+        let mut kept = self.shared.received.lock();
+        kept.gone += kept.list.len() as u64;
+        kept.list.drain(..).collect()
+    }
+
+    /// Messages behind the first `n` since the start, as far as they are kept; and how many there have been: the next `n`.
+    #[must_use]
+    pub fn received_after(&self, n: u64) -> (Vec<Received>, u64) {
+        let kept = self.shared.received.lock();
+        let fresh = kept.list.iter().skip(n.saturating_sub(kept.gone) as usize).cloned().collect();
+        (fresh, kept.gone + kept.list.len() as u64)
     }
 
     /// What has happened so far.
@@ -145,18 +155,24 @@ impl Handle {
         self.wait_until_blocking(within, |c| c.received >= n as u64).then(|| self.received())
     }
 
-    /// Waits until it is stopped by `quit` on the control socket; false when `within` is over first.
+    /// Waits until somebody stops it by `quit` on the control socket.
+    pub async fn wait_stopped(&self) {
+        // The sender lives in what this handle shares: it cannot be gone.
+        let _ = self.shared.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// [`Handle::wait_stopped`] for a thread; false when `within` is over first.
     #[must_use]
     pub fn wait_stopped_blocking(&self, within: Duration) -> bool {
         let end = Instant::now() + within;
         let mut changes = self.shared.changed.0.lock();
-        while !*self.shared.stopped.lock() {
+        while !*self.shared.ended.borrow() {
             if self.shared.changed.1.wait_until(&mut changes, end).timed_out() {
                 break;
             }
         }
         drop(changes);
-        *self.shared.stopped.lock()
+        *self.shared.ended.borrow()
     }
 
     /// Unplugs and ends it; the link goes.
