@@ -11,27 +11,34 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A message that was sent: to whom, and how often it was begun until the 250 came.
-struct Sent {
-    id: String,
-    to: Vec<&'static str>,
+pub struct Sent {
+    /// Its Message-ID.
+    pub id: String,
+    /// Its recipients.
+    pub to: Vec<&'static str>,
     tries: usize,
-    acknowledged: bool,
+    /// The 250 came.
+    pub acknowledged: bool,
 }
 
 /// Clients that send until they are told to stop.
-struct Load {
-    acknowledged: AtomicUsize,
-    stop: AtomicBool,
-    sent: Mutex<Vec<Sent>>,
+pub struct Load {
+    /// How many 250 came.
+    pub acknowledged: AtomicUsize,
+    /// The clients end.
+    pub stop: AtomicBool,
+    /// What was sent.
+    pub sent: Mutex<Vec<Sent>>,
 }
 
 impl Load {
-    fn new() -> Arc<Self> {
+    /// None yet.
+    pub fn new() -> Arc<Self> {
         Arc::new(Self { acknowledged: AtomicUsize::new(0), stop: AtomicBool::new(false), sent: Mutex::new(Vec::new()) })
     }
 
     /// One connection after another; each message is tried again until it is acknowledged, as a mail server does.
-    fn client(&self, name: &str, seed: u64, recipients: &[&'static str], sender: &str, open: &dyn Fn() -> Result<Smtp>) {
+    pub fn client(&self, name: &str, seed: u64, recipients: &[&'static str], sender: &str, open: &dyn Fn() -> Result<Smtp>) {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut session: Option<Smtp> = None;
         for n in 0.. {
@@ -100,7 +107,8 @@ fn kills() -> usize {
     }
 }
 
-fn seed() -> u64 {
+/// The seed of this run, printed.
+pub fn seed() -> u64 {
     let seed = std::env::var("TWINPOST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
     println!("seed: TWINPOST_SEED={seed}");
     seed

@@ -22,6 +22,7 @@ mod node;
 mod operator;
 mod programs;
 mod real_clients;
+mod rebuild;
 mod rights;
 mod smtp;
 mod smuggling;

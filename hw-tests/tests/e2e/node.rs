@@ -121,6 +121,11 @@ impl Node {
         self.launch(command);
     }
 
+    /// Starts it where it cannot start: `up` must end by itself.
+    pub fn again_in_vain(&self) -> Ended {
+        run(Command::new(program()).arg("up").arg("--dir").arg(self.dir()), b"")
+    }
+
     /// SIGTERM, or SIGINT as Ctrl-C gives it; waits for the end.
     pub fn stop_by(&mut self, signal: Signal) -> ExitStatus {
         let mut child = self.up.take().expect("it runs");

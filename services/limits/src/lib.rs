@@ -190,7 +190,7 @@ impl Limiter {
         let source = Source::of(address);
         let exempt = self.is_exempt(address);
         let refuse = |limit, retry_after| {
-            self.report(source, &Incident::Refused(limit));
+            let _ = self.report(source, &Incident::Refused(limit));
             Err(Refused { limit, retry_after })
         };
         let over = {
@@ -266,7 +266,7 @@ impl Limiter {
             return Ok(());
         }
         check(rate, key, n, &self.0.clock).map_err(|retry_after| {
-            self.report(Source::of(address), &Incident::Refused(limit));
+            let _ = self.report(Source::of(address), &Incident::Refused(limit));
             Refused { limit, retry_after }
         })
     }
@@ -274,11 +274,11 @@ impl Limiter {
     /// The sign-in guard of one peer, for [`twinpost_sasl::authenticate`].
     #[must_use]
     pub fn guard(&self, address: IpAddr) -> PeerGuard {
-        PeerGuard { limiter: self.clone(), address }
+        PeerGuard { limiter: self.clone(), address, told_as: None }
     }
 
-    fn report(&self, source: Source, incident: &Incident<'_>) {
-        self.0.reports.lock().note(source, incident, self.0.clock.elapsed());
+    fn report(&self, source: Source, incident: &Incident<'_>) -> bool {
+        self.0.reports.lock().note(source, incident, self.0.clock.elapsed())
     }
 
     /// Ends the reporting periods that are over and logs one line for each source that guessed passwords or met limits
@@ -335,6 +335,17 @@ impl Drop for Permit {
 pub struct PeerGuard {
     limiter: Limiter,
     address: IpAddr,
+    /// Each of the first failures gets a line with this name of the protocol.
+    told_as: Option<&'static str>,
+}
+
+impl PeerGuard {
+    /// Each of the first failed sign-ins of a source in a period gets a line in the log, with peer and account: for protocols that
+    /// do not tell of it themselves.
+    #[must_use]
+    pub fn telling(self, protocol: &'static str) -> Self {
+        Self { told_as: Some(protocol), ..self }
+    }
 }
 
 impl Guard for PeerGuard {
@@ -346,7 +357,7 @@ impl Guard for PeerGuard {
         let (account, source) = (self.limiter.account_key(user), Source::of(self.address));
         let verdict = inner.sign_ins.lock().before(account, source, inner.clock.elapsed());
         verdict.map_err(|retry_after| {
-            self.limiter.report(source, &Incident::SignInRefused);
+            let _ = self.limiter.report(source, &Incident::SignInRefused);
             Denied::TooMany { retry_after }
         })
     }
@@ -357,7 +368,11 @@ impl Guard for PeerGuard {
         if !self.limiter.is_exempt(self.address) {
             inner.sign_ins.lock().failed(source, inner.clock.elapsed());
         }
-        self.limiter.report(source, &Incident::SignInFailed { account, user });
+        if self.limiter.report(source, &Incident::SignInFailed { account, user })
+            && let Some(protocol) = self.told_as
+        {
+            tracing::info!(protocol, peer = %self.address, account = report::shown(user), "sign-in failed");
+        }
     }
 
     fn passed(&self, user: &str) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 const SOURCES_MAX: usize = 10_000;
 /// Distinct account names that are counted for one source.
 const NAMES_MAX: usize = 64;
-/// Failed sign-ins below this are somebody's typing mistakes: not worth a line.
+/// Failed sign-ins below this are somebody's typing mistakes: a line each. From then on one line tells of all.
 const GUESSES_MIN: u32 = 5;
 
 pub(crate) enum Incident<'a> {
@@ -36,6 +36,11 @@ pub struct Report {
     pub rate_refused: u32,
 }
 
+/// A name as it may stand in a log.
+pub(crate) fn shown(user: &str) -> String {
+    user.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
 #[derive(Default)]
 struct Count {
     failed: u32,
@@ -58,7 +63,8 @@ impl Reports {
         Self { period, began: Duration::ZERO, sources: HashMap::new(), rest: Count::default() }
     }
 
-    pub(crate) fn note(&mut self, source: Source, incident: &Incident<'_>, now: Duration) {
+    /// True: a failed sign-in that is worth a line of its own; those beyond a few are in the one line of the period.
+    pub(crate) fn note(&mut self, source: Source, incident: &Incident<'_>, now: Duration) -> bool {
         self.sweep(now);
         if self.sources.is_empty() && self.rest.is_quiet() {
             // The first incident opens the period, so that a source is reported a period after it began.
@@ -70,7 +76,7 @@ impl Reports {
             Incident::SignInFailed { account, user } => {
                 count.failed = count.failed.saturating_add(1);
                 if count.first_account.is_none() {
-                    count.first_account = Some(user.chars().filter(|c| !c.is_control()).take(80).collect());
+                    count.first_account = Some(shown(user));
                 }
                 if count.accounts.len() < NAMES_MAX && !count.accounts.contains(account) {
                     count.accounts.push(*account);
@@ -84,6 +90,7 @@ impl Reports {
                 count.rate_refused = count.rate_refused.saturating_add(1);
             }
         }
+        !full && matches!(incident, Incident::SignInFailed { .. }) && count.failed < GUESSES_MIN
     }
 
     #[cfg(test)]

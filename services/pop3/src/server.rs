@@ -200,7 +200,7 @@ impl<B: Backend> Talk<'_, B> {
             Action::SignIn { user, password } => {
                 let (peer, server) = (self.stream.peer_addr().ip(), self.server);
                 self.stream.flush().await?;
-                let guard = server.limiter.guard(peer);
+                let guard = server.limiter.guard(peer).telling("pop3");
                 let outcome = Box::pin(sign_in(&*server.backend, &guard, &user, &password, "pop3", peer)).await;
                 self.signed_in(outcome).await
             }
@@ -214,13 +214,19 @@ impl<B: Backend> Talk<'_, B> {
                     service: "pop3",
                     peer,
                 };
-                let guard = server.limiter.guard(peer);
+                let guard = server.limiter.guard(peer).telling("pop3");
                 let mut channel = Challenges { stream: &mut self.stream, within: server.settings.sign_in_idle };
                 let outcome = Box::pin(authenticate(&*server.backend, &guard, attempt, &mut channel)).await?;
                 self.signed_in(outcome).await
             }
             Action::StartTls(text) => {
                 let Some(tls) = &self.server.tls else { return Ok(true) };
+                if !self.stream.buffered().is_empty() {
+                    // Commands behind STLS in plain text may be somebody else's (CVE-2011-0411): nothing of them is done.
+                    tracing::warn!(peer = %self.stream.peer_addr(), "data in plain text behind STLS");
+                    self.stream.queue(b"-ERR nothing may follow STLS before the handshake\r\n");
+                    return Ok(true);
+                }
                 self.stream.queue(text.as_bytes());
                 Box::pin(self.stream.start_tls(tls, self.server.settings.handshake)).await.map_err(Lost::Tls)?;
                 self.session.tls_started(bindings(&self.stream));

@@ -48,12 +48,22 @@ pub enum Error {
         source: Arc<std::io::Error>,
     },
     /// The packs hold mail, the index is empty: it was lost. Nothing was changed.
-    #[error("the index of the store {dir} is missing, its {packs} packs are there: make it again with `store rebuild`")]
+    #[error(
+        "the index of the store {dir} is missing, its {packs} packs are there: make it again with `twinpost ctl store rebuild`"
+    )]
     IndexLost {
         /// Folder of the store.
         dir: PathBuf,
         /// How many packs.
         packs: u64,
+    },
+    /// The database engine cannot make sense of the index. Nothing was changed.
+    #[error("the index of the store {dir} is damaged ({why}): make it again with `twinpost ctl store rebuild`")]
+    IndexDamaged {
+        /// Folder of the store.
+        dir: PathBuf,
+        /// What the engine said.
+        why: String,
     },
     /// The database.
     #[error(transparent)]
@@ -171,6 +181,36 @@ impl Error {
 
     pub(crate) fn index(what: String) -> Self {
         Self::Index(what)
+    }
+
+    /// As [`Error::IndexDamaged`] where the engine says that the file is none of its own, or contradicts itself.
+    pub(crate) fn at_open(self, dir: &std::path::Path) -> Self {
+        let of_sqlx = |e: &sqlx::Error| match e {
+            // SQLITE_CORRUPT and SQLITE_NOTADB, with their extended codes.
+            sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<u32>().ok()).is_some_and(|c| matches!(c & 0xff, 11 | 26)),
+            _ => false,
+        };
+        let damaged = match &self {
+            Self::Database(e) => match &**e {
+                twinpost_sql::Error::Open { source, .. } | twinpost_sql::Error::Migrate { source, .. } => of_sqlx(source),
+                _ => false,
+            },
+            Self::Sql { source, .. } => {
+                let of_rusqlite = |e: &rusqlite::Error| {
+                    let code = e.sqlite_error_code();
+                    matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+                };
+                source.downcast_ref().is_some_and(of_sqlx) || source.downcast_ref().is_some_and(of_rusqlite)
+            }
+            _ => false,
+        };
+        if damaged { Self::IndexDamaged { dir: dir.to_owned(), why: self.to_string() } } else { self }
+    }
+
+    /// Only a person mends it: to try again brings the same.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Self::IndexLost { .. } | Self::IndexDamaged { .. })
     }
 
     /// There is no space left: SMTP answers 452, IMAP NO [OVERQUOTA] or [LIMIT]; it comes back by itself.

@@ -157,6 +157,16 @@ impl Store {
         db::fetch(&self.inner.db, sql, args).await?.iter().map(change).collect()
     }
 
+    /// Which of these bodies are held by a mailbox, the queue, or deleted mail that can come back.
+    ///
+    /// # Errors
+    /// Faults of the index.
+    pub async fn held(&self, ids: &[BodyId]) -> Result<HashSet<BodyId>, Error> {
+        let list: Vec<Value> = ids.iter().map(|id| Value::Int(id.0)).collect();
+        let rows = db::fetch_in(&self.inner.db, "SELECT id FROM body WHERE refs > 0 AND id", &[], &list, "").await?;
+        rows.iter().map(|r| r.int(0).map(BodyId)).collect()
+    }
+
     /// Parsed messages in the order of the ids.
     ///
     /// # Errors

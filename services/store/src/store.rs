@@ -9,6 +9,7 @@ use crate::files::{Files, RealFiles};
 use crate::live::Live;
 use crate::pack::record;
 use crate::pack::{PackOptions, PackReader, PackSet, ScanReport};
+use crate::placement::arrival;
 use crate::placement::outbox::Outbox;
 use crate::reads::{BytesWeight, ParsedWeight, parsed_blob};
 use crate::spool::{SpoolAction, SpoolUpdate};
@@ -133,8 +134,14 @@ impl Store {
     /// Opens a store; makes it when the folder is empty.
     ///
     /// # Errors
-    /// [`Error::Locked`] names the process that has it open; [`Error::Open`], [`Error::Database`], [`Error::Pack`].
+    /// [`Error::Locked`] names the process that has it open; [`Error::IndexLost`] and [`Error::IndexDamaged`] say what to do;
+    /// [`Error::Open`], [`Error::Database`], [`Error::Pack`].
     pub async fn open(options: Options) -> Result<Self, Error> {
+        let dir = options.dir.clone();
+        Box::pin(Self::begin(options)).await.map_err(|e| e.at_open(&dir))
+    }
+
+    async fn begin(options: Options) -> Result<Self, Error> {
         let lock = Arc::new(Lock::take(&options.dir)?);
         let index = options.index.clone().unwrap_or_else(|| Location::Sqlite(options.dir.join("index.sqlite")));
         let db = Database::open(&index, options.readers).await?;
@@ -149,7 +156,7 @@ impl Store {
         let pack_options = PackOptions { max_bytes: options.pack_bytes, known_end, ..PackOptions::default() };
         let (files, dir) = (options.files.clone(), options.dir.join("packs"));
         let opened = tokio::task::spawn_blocking(move || PackSet::open(files, &dir, pack_options)).await;
-        let (packs, opened) = opened.map_err(|_| Error::Closed)?.map_err(|e| Error::pack("open the packs", e))?;
+        let (mut packs, opened) = opened.map_err(|_| Error::Closed)?.map_err(|e| Error::pack("open the packs", e))?;
         for (pack, from, bytes) in &opened.damage {
             tracing::error!(pack, from, bytes, "a pack is damaged: run `twinpost ctl store verify`");
         }
@@ -174,7 +181,22 @@ impl Store {
             parsed: weighted(options.parsed_cache_bytes, 1500, ParsedWeight),
             claims: Mutex::default(),
         });
-        let outbox = Arc::new(Outbox::load(&db).await?);
+        let last_pack = packs.packs().map_err(|e| Error::pack("list the packs", e))?.last().map_or(0, |p| p.pack);
+        let outbox = Arc::new(Outbox::load(&db, packs.synced_end().unwrap_or((last_pack, i64::MAX.cast_unsigned()))).await?);
+        if outbox.has_ended() {
+            // Before the first change: a later loss of the index must not take the old end for the end.
+            let mark = tokio::task::spawn_blocking(move || {
+                let written = packs.append(&[&arrival::opened()]).and_then(|_| packs.sync());
+                (packs, written)
+            });
+            let written;
+            (packs, written) = mark.await.map_err(|_| Error::Closed)?;
+            match written {
+                Ok(()) => outbox.reopened(),
+                // A full disk: mail can be read. The first change writes more than this, or nothing.
+                Err(error) => tracing::warn!(%error, "the packs could not be marked as open"),
+            }
+        }
         let damaged = Arc::new(Mutex::new(HashSet::new()));
         let (intake, intake_rx) = mpsc::channel(WAITING_MAX);
         let (work, work_rx) = mpsc::channel(WAITING_MAX);
@@ -456,6 +478,17 @@ impl Store {
             self.spool_unclaim(id);
         }
         outcome
+    }
+
+    /// Delivers a message of the queue to a recipient of this site, once however often it is asked for, whatever stops in between:
+    /// the copies and the note of them are one commit. The claim stays; [`Store::spool_update`] must follow. None: it was
+    /// delivered before.
+    ///
+    /// # Errors
+    /// [`Error::NoQueueEntry`] when it was dropped, or the recipient waits no more; faults of the store.
+    pub async fn spool_deliver(&self, id: QueueId, n: u32, delivery: Delivery) -> Result<Option<Delivered>, Error> {
+        let delivery = Box::new(delivery);
+        self.ask(|answer| Op::SpoolDeliver { id, n, delivery, answer }).await
     }
 
     /// What an operator does with an entry.

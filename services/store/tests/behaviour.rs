@@ -310,6 +310,34 @@ on_both! {
         store.close().await;
     }
 
+    async fn a_recipient_of_this_site_gets_its_queued_mail_once_whatever_stops_in_between(home: Home) {
+        let store = home.open().await;
+        let mut d = delivery(mail("late"), &[]);
+        d.spool = Some(spool(&["a1@x.example", "far@y.example"], 100));
+        let id = store.deliver(d).await.unwrap().queue.unwrap();
+        // Over quota: nothing is noted, and it is tried again.
+        let mut full = delivery(mail("late"), &[1]);
+        full.targets[0].limits = Limits { account: Quota { messages: Some(0), ..Quota::default() }, ..Limits::default() };
+        let refused = store.spool_deliver(id, 0, full).await.unwrap().unwrap();
+        assert!(matches!(refused.outcomes[0], Outcome::OverQuota(_)));
+        let done = store.spool_deliver(id, 0, delivery(mail("late"), &[1])).await.unwrap().unwrap();
+        assert!(matches!(done.outcomes[0], Outcome::Stored { .. }));
+        store.close().await;
+        // The stop comes before the update: after the start the entry is tried again as it stands.
+        let store = home.open().await;
+        let claimed = store.spool_claim(100, 10).await.unwrap();
+        assert_eq!(claimed[0].rcpts.iter().map(|r| r.state).collect::<Vec<_>>(), [RcptState::Waiting; 2]);
+        assert_eq!(store.spool_deliver(id, 0, delivery(mail("late"), &[1])).await.unwrap(), None);
+        assert_eq!(inbox(&store, 1).await.messages, 1);
+        let update = |n| RcptUpdate { n, state: RcptState::Delivered, next_try_s: 0, tried_s: Some(101), reply: Reply { code: 250, text: "2.0.0 ok".into() }, delay_told: false };
+        store.spool_update(SpoolUpdate { id, rcpts: vec![update(0)], deliver: vec![] }).await.unwrap();
+        assert!(matches!(store.spool_deliver(id, 0, delivery(mail("late"), &[1])).await, Err(Error::NoQueueEntry(_))));
+        store.spool_update(SpoolUpdate { id, rcpts: vec![update(1)], deliver: vec![] }).await.unwrap();
+        assert!(matches!(store.spool_deliver(id, 1, delivery(mail("late"), &[1])).await, Err(Error::NoQueueEntry(_))));
+        assert_eq!((store.spool_len().await.unwrap(), inbox(&store, 1).await.messages), (0, 1));
+        store.close().await;
+    }
+
     async fn many_at_once_are_each_answered_right(home: Home) {
         let store = home.open().await;
         let mut tasks = Vec::new();

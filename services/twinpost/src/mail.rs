@@ -4,14 +4,15 @@
 //! the reverse order on SIGTERM or SIGINT: no new connections, sessions say goodbye, the last batch is committed. SIGHUP reads
 //! the appliance document again.
 //!
-//! Failure classes: anything that keeps the node from starting is one sentence on standard error and exit 1. After that
-//! nothing ends the process but a signal.
+//! Failure classes: anything that keeps the node from starting is one sentence on standard error and exit 1, or exit 5 when
+//! a restart would bring the same (a taken port, faults in the document, a lost index). After that nothing ends the process but
+//! a signal.
 
 use crate::adapter::{ImapBackend, Pop3Backend, SignIn, SmtpBackend, StoreSpool};
 use crate::cli::Mail;
 use crate::control::{self, Office};
 use crate::node::Folder;
-use crate::{EXIT_DONE, EXIT_FAILED, complain, indexer, janitor, logs, settings};
+use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, indexer, janitor, logs, settings};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -47,11 +48,28 @@ pub async fn run(arguments: Mail) -> u8 {
     }
     match Box::pin(mail(Folder::new(arguments.node))).await {
         Ok(()) => EXIT_DONE,
-        Err(message) => {
-            complain(&message);
-            EXIT_FAILED
+        Err(halt) => {
+            complain(&halt.message);
+            if halt.hopeless { EXIT_HOPELESS } else { EXIT_FAILED }
         }
     }
+}
+
+/// Why the process ends.
+struct Halt {
+    message: String,
+    /// A restart would bring the same.
+    hopeless: bool,
+}
+
+impl From<String> for Halt {
+    fn from(message: String) -> Self {
+        Self { message, hopeless: false }
+    }
+}
+
+fn hopeless(why: impl std::fmt::Display) -> Halt {
+    Halt { message: why.to_string(), hopeless: true }
 }
 
 /// The listeners of SMTP by role, to be given new rules.
@@ -66,11 +84,12 @@ struct Live {
     search: Option<Arc<Index>>,
 }
 
-async fn mail(folder: Folder) -> Result<(), String> {
+async fn mail(folder: Folder) -> Result<(), Halt> {
     folder.make().map_err(|e| format!("cannot make {}: {e}", folder.path().display()))?;
-    let document = twinpost_config::load(&folder.document()).map_err(|e| e.to_string())?;
+    let document = twinpost_config::load(&folder.document()).map_err(hopeless)?;
     logs::open(&document.log)?;
-    let store = Store::open(settings::store(&document, &folder)).await.map_err(|e| e.to_string())?;
+    let store = Store::open(settings::store(&document, &folder)).await;
+    let store = store.map_err(|e| Halt { hopeless: e.needs_a_person(), message: e.to_string() })?;
     let directory = Directory::open(&settings::directory_location(&document, &folder), settings::directory(&document))
         .await
         .map_err(|e| e.to_string())?;
@@ -82,7 +101,7 @@ async fn mail(folder: Folder) -> Result<(), String> {
             None
         }
     };
-    let tls = certificates(&document, &folder)?;
+    let tls = certificates(&document, &folder).map_err(hopeless)?;
     let limiter = Limiter::new(settings::limits(&document));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -222,8 +241,8 @@ async fn signals(live: &Live) -> Result<(), String> {
     }
 }
 
-fn bound(addresses: &[SocketAddr]) -> Result<Vec<twinpost_wire::Endpoint>, String> {
-    addresses.iter().map(|address| listen(*address).map_err(|e| e.to_string())).collect()
+fn bound(addresses: &[SocketAddr]) -> Result<Vec<twinpost_wire::Endpoint>, Halt> {
+    addresses.iter().map(|address| listen(*address).map_err(hopeless)).collect()
 }
 
 async fn serve_smtp(

@@ -25,6 +25,8 @@ pub(crate) const EXIT_DONE: u8 = 0;
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The node is not running or does not answer.
 pub(crate) const EXIT_UNREACHABLE: u8 = 3;
+/// The node cannot run until a person changes something: another start would bring the same.
+pub(crate) const EXIT_HOPELESS: u8 = 5;
 /// Faults were found.
 pub(crate) const EXIT_FAULTS: u8 = 4;
 

@@ -3,7 +3,8 @@
 //! Contract: makes what is missing in the folder and keeps what is there; starts the parts as children; starts a part again
 //! that died; writes `endpoints.json` whenever a process number changes; ends everything on Ctrl-C or SIGTERM, in order.
 //!
-//! Failure classes: the folder cannot be made or is held by another `up` (said with its pid, exit 1); a part that dies again
+//! Failure classes: the folder cannot be made or is held by another `up` (said with its pid, exit 1); mail cannot be started
+//! the first time for a reason that a restart does not mend (it says which, exit 1); a part that dies again
 //! and again is started again with growing pauses, and the log says so.
 
 mod demo;
@@ -12,7 +13,7 @@ mod endpoints;
 use crate::cli::{Demo, Up};
 use crate::control::{CallError, Request, call};
 use crate::node::Folder;
-use crate::{EXIT_DONE, EXIT_FAILED, complain, logs};
+use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, logs};
 use endpoints::Endpoints;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
@@ -21,6 +22,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -96,6 +98,11 @@ async fn up(arguments: &Up) -> Result<(), String> {
             endpoints.write()?;
             return Ok(());
         };
+        // It said why itself, in a sentence on the same terminal.
+        if !announced && how.as_ref().is_ok_and(|status| status.code() == Some(EXIT_HOPELESS.into())) {
+            return Err("the node cannot start: see the line before".to_owned());
+        }
+        let how = how.map_or_else(|e| e.to_string(), |status| status.to_string());
         if started.elapsed() > HEALTHY_AFTER {
             pause = Duration::ZERO;
         }
@@ -110,13 +117,16 @@ async fn up(arguments: &Up) -> Result<(), String> {
 }
 
 /// Does the work while the part runs; then waits for the part's end and says how it ended.
-async fn run_beside(work: impl Future<Output = Result<(), String>>, part: &mut Child) -> Result<String, String> {
+async fn run_beside(
+    work: impl Future<Output = Result<(), String>>,
+    part: &mut Child,
+) -> Result<std::io::Result<ExitStatus>, String> {
     tokio::pin!(work);
     tokio::select! {
         result = &mut work => result?,
-        ended = part.wait() => return Ok(ended.map_or_else(|e| e.to_string(), |status| status.to_string())),
+        ended = part.wait() => return Ok(ended),
     }
-    Ok(part.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string()))
+    Ok(part.wait().await)
 }
 
 fn start(folder: &Folder) -> Result<Child, String> {

@@ -56,7 +56,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
             return Ok(());
         }
         let peer = self.stream.peer_addr().ip();
-        let guard = self.shared.limiter.guard(peer);
+        let guard = self.shared.limiter.guard(peer).telling("imap");
         let outcome = sign_in(&*self.shared.accounts, &guard, user, &Password::new(password), "imap", peer).await;
         self.signed_in(tag, outcome, "LOGIN").await
     }
@@ -64,7 +64,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
     /// RFC 9051 6.2.2, RFC 4959.
     pub(super) async fn authenticate(&mut self, tag: &str, mechanism: &str, initial: Option<String>) -> Ran<()> {
         let peer = self.stream.peer_addr().ip();
-        let guard = self.shared.limiter.guard(peer);
+        let guard = self.shared.limiter.guard(peer).telling("imap");
         let initial = initial.map(|text| if text.is_empty() { "=".to_owned() } else { text });
         let attempt = Attempt {
             mechanism,

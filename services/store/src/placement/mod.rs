@@ -5,8 +5,8 @@
 //! with the bodies of the next batch: no sync of its own while mail comes, one after [`outbox::IDLE_MS`] when none does, one at
 //! the end. What is in a pack is taken out of the table later. So a stop at any point loses no log: at the next start those still
 //! in the table go into the packs. Only who loses the index *and* the power in the same moment loses logs: those of the
-//! transactions since the last batch or the last [`outbox::IDLE_MS`]. Their bodies are in the packs (they were synced before
-//! the transaction), and `rebuild` puts them where an operator finds them.
+//! transactions since the last batch or the last [`outbox::IDLE_MS`]. Their bodies are in the packs, and for whom they were
+//! (both were synced before the transaction, see [`arrival`]): `rebuild` delivers them once more.
 //!
 //! Why logs of rows and not of operations: a row says the same however often and in whichever state it is read, so a
 //! [`snapshot`] can be taken beside running mail, and a later program needs to know rows, not how an earlier one worked.
@@ -18,10 +18,12 @@
 //! everything before its begin is dead. Failure classes: a log that cannot be decoded is an error of the record that holds it,
 //! and told; the bytes come from a record with a checksum, but nothing here believes lengths or panics.
 
+pub(crate) mod arrival;
 pub(crate) mod outbox;
 pub(crate) mod snapshot;
 
 use crate::db::Value;
+use arrival::Arrival;
 use serde::{Deserialize, Serialize};
 use twinpost_message::BodyHash;
 
@@ -125,6 +127,10 @@ pub(crate) enum Fact {
     SpoolGone(i64),
     /// The last one given.
     UidValidity(u32),
+    /// In a log without a number only: what is to be done with a body.
+    Arrival(Box<Arrival>),
+    /// Every record of arrivals up to this one (pack, place) is decided.
+    Decided(u32, u64),
 }
 
 /// What a log says, piece by piece.
@@ -204,7 +210,7 @@ impl Writer {
 /// What one transaction did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Log {
-    /// Its number, from 1 without gaps.
+    /// Its number, from 1 without gaps; 0: no transaction, arrivals or (without pieces) the opening of the store.
     pub seq: u64,
     /// When, seconds since 1970 UTC.
     pub at_s: i64,
@@ -242,7 +248,7 @@ impl Log {
     }
     /// Nothing was to be written behind this transaction when the store was closed.
     pub fn is_end(&self) -> bool {
-        self.pieces.is_empty()
+        self.seq > 0 && self.pieces.is_empty()
     }
 }
 

@@ -26,6 +26,15 @@ const RECORD_BYTES: usize = 4 << 20;
 /// Logs read from the table at once.
 const READ_LOGS: i64 = 32;
 
+/// How far the index is: what a snapshot begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The last transaction that was committed.
+    pub committed: u64,
+    /// Pack and place of the last record of arrivals that is decided with it.
+    pub decided: (u32, u64),
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
     logs: VecDeque<(u64, Vec<u8>)>,
@@ -39,8 +48,8 @@ struct Waiting {
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     more: Notify,
-    /// The last transaction that was committed.
-    committed: AtomicU64,
+    /// Behind the last commit.
+    mark: Mutex<Mark>,
     /// The last one that is in the packs.
     written: AtomicU64,
     /// The packs say so, too, that this was the last one.
@@ -56,8 +65,9 @@ pub(crate) struct Taken {
 }
 
 impl Outbox {
-    /// Begins where the index says; what the last run could not write is written soon.
-    pub async fn load(db: &Database) -> Result<Self, Error> {
+    /// Begins where the index says; what the last run could not write is written soon. `end` is the end of the packs: all
+    /// arrivals before it are in the index, or nobody was told that they are.
+    pub async fn load(db: &Database, end: (u32, u64)) -> Result<Self, Error> {
         let rows = db::fetch(db, "SELECT COALESCE(MAX(seq), 0) FROM placement", vec![]).await?;
         let last = rows.first().map_or(Ok(0), |r| r.uint(0))?;
         let rows = db::fetch(db, "SELECT MIN(seq) FROM placement WHERE length(log) > 0", vec![]).await?;
@@ -65,7 +75,7 @@ impl Outbox {
         let outbox = Self {
             waiting: Mutex::new(Waiting { spilled: first.is_some(), ..Waiting::default() }),
             more: Notify::new(),
-            committed: last.into(),
+            mark: Mutex::new(Mark { committed: last, decided: end }),
             written: first.map_or(last, |n| n.saturating_sub(1)).into(),
             ended: first.is_none().into(),
             pause_ms: IDLE_MS.into(),
@@ -79,15 +89,45 @@ impl Outbox {
         self.committed() + 1
     }
     pub fn committed(&self) -> u64 {
-        self.committed.load(Ordering::SeqCst)
+        self.mark.lock().committed
+    }
+    pub fn mark(&self) -> Mark {
+        *self.mark.lock()
     }
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::SeqCst)
     }
 
-    /// Transaction `seq` is committed.
-    pub fn push(&self, seq: u64, log: Vec<u8>) {
-        self.committed.store(seq, Ordering::SeqCst);
+    /// The packs have the mark of an end, and nothing behind it. False: something will be written anyway.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst) && self.committed() > 0
+    }
+    /// The packs say that the store is open again: it has to be ended once more.
+    pub fn reopened(&self) {
+        self.ended.store(false, Ordering::SeqCst);
+    }
+
+    /// A commit failed, and nobody can say whether it happened (a connection that broke in the middle of it): the table says
+    /// which number was the last.
+    pub async fn look_again(&self, db: &Database) -> Result<(), Error> {
+        let rows = db::fetch(db, "SELECT COALESCE(MAX(seq), 0) FROM placement", vec![]).await?;
+        let last = rows.first().map_or(Ok(0), |r| r.uint(0))?;
+        if last > self.committed() {
+            self.mark.lock().committed = last;
+            self.ended.store(false, Ordering::SeqCst);
+            self.spill();
+            self.more.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Transaction `seq` is committed, and with it everything that arrived up to `decided`.
+    pub fn push(&self, seq: u64, log: Vec<u8>, decided: Option<(u32, u64)>) {
+        {
+            let mut mark = self.mark.lock();
+            mark.committed = seq;
+            mark.decided = mark.decided.max(decided.unwrap_or_default());
+        }
         self.ended.store(false, Ordering::SeqCst);
         let mut waiting = self.waiting.lock();
         if !waiting.spilled {

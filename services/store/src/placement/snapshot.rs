@@ -195,11 +195,13 @@ impl Parts<'_> {
 impl Store {
     /// Writes the whole index into the packs as placement records; what they said before is dead then.
     pub(crate) async fn snapshot_index(&self) -> Result<(), Error> {
-        let begin = self.inner.outbox.committed();
+        let mark = self.inner.outbox.mark();
+        let begin = mark.committed;
         let db = &self.inner.db;
         let id = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         let mut parts = Parts { store: self, part: Part { begin, id, n: 0, last: false }, first_pack: None };
         let mut writer = Writer::default();
+        writer.fact(Fact::Decided(mark.decided.0, mark.decided.1));
         for row in db::fetch(db, "SELECT value FROM meta WHERE key = 'uid_validity'", vec![]).await? {
             writer.fact(Fact::UidValidity(row.text(0)?.parse().unwrap_or(0)));
         }

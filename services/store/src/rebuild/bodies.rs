@@ -1,6 +1,6 @@
 //! Records of bodies into their rows, parsed again.
 
-use super::{Plan, RebuildReport};
+use super::{Keep, Plan, RebuildReport};
 use crate::Error;
 use crate::db::{self, Shape, Tx, Value};
 use crate::pack::{Found, Kind, Location, PackReader};
@@ -66,6 +66,7 @@ pub(super) async fn enter(
     writer: &db::Writer,
     piece: Vec<(Found, Option<Read>)>,
     plan: &Plan,
+    keep: &Keep,
     unplaced: &mut Vec<Unplaced>,
     report: &mut RebuildReport,
 ) -> Result<(), Error> {
@@ -96,8 +97,11 @@ pub(super) async fn enter(
     let mut left: Vec<Read> = records.into_values().collect();
     left.sort_by_key(|r| r.location);
     for read in left {
-        // Before the snapshot, and not in it: it was deleted.
-        if plan.start.is_some_and(|start| read.location < start) {
+        // Before the snapshot, and not in it: it was deleted. Or it was refused.
+        let place = (read.location.pack, read.location.offset);
+        let dead =
+            plan.start.is_some_and(|start| read.location < start) || keep.refused_before.is_some_and(|until| place < until);
+        if dead && !keep.named.contains(&read.hash) {
             continue;
         }
         last += 1;

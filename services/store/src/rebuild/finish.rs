@@ -11,18 +11,18 @@ use twinpost_message::{BodyHash, Flags};
 use twinpost_sql::Database;
 
 /// UIDs left free in each mailbox when some may have been given that the packs do not tell.
-const UIDS_FREE: u32 = 10_000;
+pub(super) const UIDS_FREE: u32 = 10_000;
 /// Numbers left free for the same reason.
 const NUMBERS_FREE: u64 = 1_000_000;
 
 const MESSAGE: Shape = Shape {
     head: "INSERT INTO message (mailbox, uid, body, flags, modseq, received_s, saved_s, size_bytes) VALUES ",
-    row: "(?,?,?,0,?,?,?,?)",
+    row: "(?,?,?,?,?,?,?,?)",
     tail: "",
 };
 const CHANGE: Shape = Shape {
     head: "INSERT INTO change (modseq, account, mailbox, kind, uid, body, at_s) VALUES ",
-    row: "(?,0,?,?,?,?,?)",
+    row: "(?,?,?,?,?,?,?)",
     tail: "",
 };
 const LOST: Shape = Shape {
@@ -82,7 +82,7 @@ pub(super) async fn run(
     let last = last_number(db).await? + if report.complete { 1 } else { NUMBERS_FREE };
     let mut tx = Tx::begin(writer).await?;
     let kind = ChangeKind::MailboxAttributes.number();
-    tx.many(CHANGE, vec![vec![last.into(), 0i64.into(), kind.into(), 0i64.into(), 0i64.into(), now_s().into()]]).await?;
+    put(&mut tx, vec![], vec![[last.cast_signed(), 0, 0, kind, 0, 0, now_s()]]).await?;
     tx.commit().await?;
     drop(tx);
     report.mailboxes = number(db, "SELECT COUNT(*) FROM mailbox").await?;
@@ -106,23 +106,15 @@ async fn recover(db: &Database, writer: &db::Writer, unplaced: &[Unplaced]) -> R
         last.cast_signed()
     };
     let mut tx = Tx::begin(writer).await?;
-    let (mailbox, first) = match known {
+    let (found, first) = match known {
         Some((id, uid_next)) => {
             let sql = "SELECT COALESCE(MAX(uid), 0) FROM change WHERE mailbox = $1";
             let used = tx.fetch(sql, vec![id.into()]).await?.first().map_or(Ok(0), |r| r.u32(0))?;
             (id, uid_next.max(used.saturating_add(1)))
         }
         None => {
-            let validity = tx.fetch("SELECT value FROM meta WHERE key = 'uid_validity'", vec![]).await?;
-            let validity = validity.first().map_or(Ok(0), |r| r.text(0).map(|t| t.parse::<u32>().unwrap_or(0)))?;
-            let validity = validity.saturating_add(1).max(u32::try_from(now).unwrap_or(1));
             let id = next();
-            let sql = "INSERT INTO mailbox (id, account, name, uid_validity, uid_next, highest_modseq, messages, unseen, deleted, \
-                       size_bytes, special_use, created_s) VALUES ($1, 0, $2, $3, 1, 0, 0, 0, 0, 0, NULL, $4)";
-            tx.run(sql, vec![id.into(), RECOVERED.into(), validity.into(), now.into()]).await?;
-            tx.run("UPDATE meta SET value = $1 WHERE key = 'uid_validity'", vec![validity.to_string().into()]).await?;
-            let kind = ChangeKind::MailboxCreated.number();
-            tx.many(CHANGE, vec![vec![next().into(), id.into(), kind.into(), 0i64.into(), 0i64.into(), now.into()]]).await?;
+            mailbox(&mut tx, id, next(), 0, RECOVERED, now).await?;
             (id, 1)
         }
     };
@@ -130,20 +122,29 @@ async fn recover(db: &Database, writer: &db::Writer, unplaced: &[Unplaced]) -> R
     for (uid, u) in (first..).zip(unplaced) {
         let modseq = next();
         let kind = ChangeKind::Added.number();
-        messages.push(vec![
-            mailbox.into(),
-            uid.into(),
-            u.body.into(),
-            modseq.into(),
-            now.into(),
-            now.into(),
-            u.size_bytes.into(),
-        ]);
-        changes.push(vec![modseq.into(), mailbox.into(), kind.into(), uid.into(), u.body.into(), now.into()]);
+        messages.push([found, uid.into(), u.body, 0, modseq, now, now, u.size_bytes.into()]);
+        changes.push([modseq, 0, found, kind, uid.into(), u.body, now]);
     }
-    tx.many(MESSAGE, messages).await?;
-    tx.many(CHANGE, changes).await?;
+    put(&mut tx, messages, changes).await?;
     tx.commit().await
+}
+
+/// Rows of messages and of the change log.
+pub(super) async fn put(tx: &mut Tx, messages: Vec<[i64; 8]>, changes: Vec<[i64; 7]>) -> Result<(), Error> {
+    tx.many(MESSAGE, messages.into_iter().map(|row| row.map(Value::Int).to_vec()).collect()).await?;
+    tx.many(CHANGE, changes.into_iter().map(|row| row.map(Value::Int).to_vec()).collect()).await
+}
+
+/// A new mailbox with these numbers.
+pub(super) async fn mailbox(tx: &mut Tx, id: i64, modseq: i64, account: i64, name: &str, now: i64) -> Result<(), Error> {
+    let validity = tx.fetch("SELECT value FROM meta WHERE key = 'uid_validity'", vec![]).await?;
+    let validity = validity.first().map_or(Ok(0), |r| r.text(0).map(|t| t.parse::<u32>().unwrap_or(0)))?;
+    let validity = validity.saturating_add(1).max(u32::try_from(now).unwrap_or(1));
+    let sql = "INSERT INTO mailbox (id, account, name, uid_validity, uid_next, highest_modseq, messages, unseen, deleted, \
+               size_bytes, special_use, created_s) VALUES ($1, $2, $3, $4, 1, 0, 0, 0, 0, 0, NULL, $5)";
+    tx.run(sql, vec![id.into(), account.into(), name.into(), validity.into(), now.into()]).await?;
+    tx.run("UPDATE meta SET value = $1 WHERE key = 'uid_validity'", vec![validity.to_string().into()]).await?;
+    put(tx, vec![], vec![[modseq, account, id, ChangeKind::MailboxCreated.number(), 0, 0, now]]).await
 }
 
 /// Messages whose body is not known at all (the placement record that named it is damaged) get one that is shown as damaged.

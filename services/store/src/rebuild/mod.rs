@@ -7,13 +7,15 @@
 //! numbers may have been given that they do not tell: then UIDNEXT of each mailbox and the change log go on well above
 //! all that are known, so that no number ever names two things.
 //!
-//! A message whose record is damaged keeps its place and is shown as damaged. A body that no record places (its log was lost
-//! with the old index in the moment of a power cut; or its transaction had failed, so nobody was told that it was stored) goes
-//! into the mailbox [`RECOVERED`] of account 0, which no person has: an operator moves it to whom it belongs. Mail is never
-//! thrown away here for want of an owner.
+//! A message whose record is damaged keeps its place and is shown as damaged. Mail whose transaction was lost with
+//! the old index in the moment of a power cut is delivered once more, as the record of its arrival says ([`arrivals`]). What was
+//! refused, or failed, is left out: a later transaction, or the end, says that it was decided. Only when something is damaged
+//! can a body be without any place: it goes into the mailbox [`RECOVERED`] of account 0, which no person has, and an operator
+//! moves it to whom it belongs. Mail is never thrown away here for want of an owner.
 //!
 //! Failure classes: as [`Store::open`]; what is wrong with a pack is told in the report and stops nothing.
 
+mod arrivals;
 mod bodies;
 mod finish;
 mod replay;
@@ -25,8 +27,9 @@ use crate::placement::{self, Part};
 use crate::store::Lock;
 use crate::{Error, Options, Store};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use twinpost_message::BodyHash;
 use twinpost_sql::Database;
 
 /// The mailbox of account 0 for bodies that nothing places.
@@ -62,6 +65,8 @@ pub struct RebuildReport {
     pub queue_entries: u64,
     /// Bodies that are referred to and have no whole record: their messages are shown as damaged.
     pub damaged_bodies: u64,
+    /// Messages and queue entries of the last moment before the loss, delivered once more: their transaction is in no pack.
+    pub last_moment: u64,
     /// Bodies that nothing placed, now in [`RECOVERED`].
     pub recovered: u64,
     /// What was wrong with the packs, in sentences, at most 10,000.
@@ -80,6 +85,31 @@ impl RebuildReport {
             self.faults.push(text);
         }
     }
+}
+
+/// What is said at the end of the packs, and how far they are decided.
+#[derive(Default)]
+struct Tail {
+    /// The last record is the mark of a proper stop behind this transaction.
+    end: Option<u64>,
+    /// Pack and place: everything that arrived up to here was stored or refused.
+    decided: (u32, u64),
+    /// Records of arrivals behind it.
+    arrivals: Vec<Location>,
+}
+
+impl Tail {
+    fn is_open(&self, place: &Location) -> bool {
+        (place.pack, place.offset) > self.decided
+    }
+}
+
+/// Which bodies without a place matter.
+struct Keep {
+    /// Everything before is decided, and nothing is damaged: what is without a place was refused.
+    refused_before: Option<(u32, u64)>,
+    /// Bodies that arrivals name.
+    named: HashSet<BodyHash>,
 }
 
 /// A placement record.
@@ -153,13 +183,13 @@ async fn make(
     // Everything is read twice: what is placed where first, then the bodies.
     let total = report.bytes * 2;
     let mut done = 0;
-    let mut placed = Vec::new();
+    let (mut placed, mut tail) = (Vec::new(), Tail::default());
     for pack in &packs {
         progress(done, total);
         let mut scan = Walk::new(reader, pack.pack);
         while let Some(piece) = scan.next(look_at_placement).await? {
             for (found, record) in piece {
-                note(found, record, &mut placed, &mut report);
+                note(found, record, &mut placed, &mut tail, &mut report);
             }
             progress(done + scan.at.min(pack.bytes), total);
         }
@@ -169,17 +199,23 @@ async fn make(
         done += pack.bytes;
     }
     let plan = plan(&placed);
-    replay::run(db, writer, reader, &plan, &mut report).await?;
+    replay::run(db, writer, reader, &plan, tail.end, &mut report).await?;
+    let open: &[Location] = if report.complete { &[] } else { &tail.arrivals };
+    let arrivals = arrivals::read(reader, open, &mut report).await?;
+    let decided = if report.complete { (u32::MAX, 0) } else { tail.decided };
+    let keep =
+        Keep { refused_before: (report.faults_total == 0).then_some(decided), named: arrivals.iter().map(|a| a.hash).collect() };
     let mut unplaced = Vec::new();
     for pack in &packs {
         progress(done, total);
         let mut scan = Walk::new(reader, pack.pack);
         while let Some(piece) = scan.next(bodies::read).await? {
-            bodies::enter(db, writer, piece, &plan, &mut unplaced, &mut report).await?;
+            bodies::enter(db, writer, piece, &plan, &keep, &mut unplaced, &mut report).await?;
             progress(done + scan.at.min(pack.bytes), total);
         }
         done += pack.bytes;
     }
+    arrivals::run(db, writer, arrivals, &mut unplaced, &mut report).await?;
     finish::run(db, writer, unplaced, &mut report).await?;
     progress(total, total);
     Ok(report)
@@ -232,20 +268,58 @@ impl Walk {
     }
 }
 
-fn look_at_placement(reader: &PackReader, found: &Found) -> Option<Result<(u64, Option<Part>), String>> {
+/// What matters of a placement record before any is replayed.
+struct Look {
+    /// First transaction in it; of a part of a snapshot its begin; 0: arrivals, or an opening.
+    seq: u64,
+    part: Option<Part>,
+    decided: (u32, u64),
+    /// It ends with the mark of a proper stop.
+    end: Option<u64>,
+}
+
+fn look_at_placement(reader: &PackReader, found: &Found) -> Option<Result<Look, String>> {
     let Found::Record { location, header } = found else { return None };
     if header.kind != Kind::Placement {
         return None;
     }
     let record = reader.read(*location).map_err(|e| e.to_string()).and_then(|bytes| placement::decode(&bytes));
-    Some(record.map(|r| (r.part.map_or_else(|| r.logs.first().map_or(0, |l| l.seq), |p| p.begin), r.part)))
+    Some(record.map(|r| {
+        let decided = r.logs.iter().flat_map(placement::Log::pieces).filter_map(|piece| match piece {
+            Ok(placement::Piece::Fact(placement::Fact::Decided(pack, place))) => Some((pack, place)),
+            _ => None,
+        });
+        Look {
+            seq: r.part.map_or_else(|| r.logs.first().map_or(0, |l| l.seq), |p| p.begin),
+            part: r.part,
+            decided: decided.max().unwrap_or_default(),
+            end: r.logs.last().filter(|l| l.is_end() && r.part.is_none()).map(|l| l.seq),
+        }
+    }))
 }
 
-fn note(found: Found, record: Option<Result<(u64, Option<Part>), String>>, placed: &mut Vec<Placed>, report: &mut RebuildReport) {
+fn note(
+    found: Found,
+    record: Option<Result<Look, String>>,
+    placed: &mut Vec<Placed>,
+    tail: &mut Tail,
+    report: &mut RebuildReport,
+) {
+    tail.end = None;
     match (found, record) {
-        (Found::Record { location, .. }, Some(Ok((seq, part)))) => {
+        (Found::Record { location, .. }, Some(Ok(Look { seq, part, decided, end }))) => {
             report.placement_records += 1;
-            placed.push(Placed { location, seq, part });
+            tail.end = end;
+            if decided > tail.decided {
+                tail.decided = decided;
+                let open: Vec<Location> = tail.arrivals.iter().filter(|a| tail.is_open(a)).copied().collect();
+                tail.arrivals = open;
+            }
+            match (seq, part) {
+                (0, None) if tail.is_open(&location) => tail.arrivals.push(location),
+                (0, None) => {}
+                _ => placed.push(Placed { location, seq, part }),
+            }
         }
         (Found::Record { location, .. }, Some(Err(why))) => {
             report.fault(format!("The placement record at {} in pack {} cannot be read: {why}.", location.offset, location.pack));

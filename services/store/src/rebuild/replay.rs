@@ -92,6 +92,7 @@ pub(super) async fn run(
     writer: &Writer,
     reader: &PackReader,
     plan: &Plan,
+    end: Option<u64>,
     report: &mut RebuildReport,
 ) -> Result<(), Error> {
     let mut replay = Replay {
@@ -104,7 +105,7 @@ pub(super) async fn run(
         statements: 0,
         uid_validity: 0,
     };
-    let (mut applied, mut end) = (plan.begin, 0);
+    let mut applied = plan.begin;
     for location in &plan.records {
         let (reader, location) = (reader.clone(), *location);
         let read = blocking(move || reader.read(location)).await?;
@@ -112,11 +113,7 @@ pub(super) async fn run(
         let record = placement::decode(&read.map_err(|e| Error::pack("read a placement record", e))?).map_err(Error::Index)?;
         for log in &record.logs {
             if record.part.is_none() {
-                if log.is_end() {
-                    end = end.max(log.seq);
-                    continue;
-                }
-                if log.seq <= applied {
+                if log.is_end() || log.seq <= applied {
                     continue;
                 }
                 report.missing_transactions += log.seq - applied - 1;
@@ -141,7 +138,7 @@ pub(super) async fn run(
         let missing = report.missing_transactions;
         report.fault(format!("{missing} transactions are missing: their placement records are damaged."));
     }
-    report.complete = end == applied && report.faults_total == 0;
+    report.complete = end == Some(applied) && report.faults_total == 0;
     Ok(())
 }
 
@@ -295,6 +292,8 @@ impl Replay<'_> {
                 self.each(id, &["DELETE FROM spool_rcpt WHERE spool = $1", "DELETE FROM spool WHERE id = $1"]).await?;
             }
             Fact::UidValidity(last) => self.uid_validity = self.uid_validity.max(last),
+            // Looked at before.
+            Fact::Arrival(_) | Fact::Decided(..) => {}
         }
         Ok(())
     }

@@ -109,7 +109,12 @@ fn rename(work: &Path, path: &Path) -> std::io::Result<Option<PathBuf>> {
         old = with(path, &format!(".before-rebuild-{}-{n}", now_s()));
     }
     let had = path.exists();
-    for end in ["-shm", "-wal", ""] {
+    // A log that stays means that the file is not all of it: a full disk, for one.
+    if std::fs::metadata(with(work, "-wal")).is_ok_and(|log| log.len() > 0) {
+        return Err(std::io::Error::other(format!("the log of {} could not be folded into it", work.display())));
+    }
+    // The file goes first: were its log gone, and the file here, a start in between would take an old state for the new one.
+    for end in ["", "-wal", "-shm"] {
         match std::fs::rename(with(path, end), with(&old, end)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}

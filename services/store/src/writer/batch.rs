@@ -76,6 +76,8 @@ pub(crate) struct Batch {
     /// What `rebuild` must know of it, beside what follows from the rows below.
     pub facts: placement::Writer,
     outbox: Arc<Outbox>,
+    /// Pack and place of the last record of arrivals that it decides.
+    pub arrived: Option<(u32, u64)>,
     /// Its log in the placement records.
     pub log: Option<(u64, Vec<u8>)>,
     /// A fault that fails the whole batch.
@@ -175,6 +177,7 @@ impl Batch {
             answers: Vec::new(),
             facts: placement::Writer::default(),
             outbox,
+            arrived: None,
             log: None,
             broken: None,
         }
@@ -313,6 +316,9 @@ impl Batch {
             return Ok(());
         }
         let (seq, written) = (self.outbox.next(), self.outbox.written());
+        if let Some((pack, place)) = self.arrived {
+            self.facts.fact(Fact::Decided(pack, place));
+        }
         let log = std::mem::take(&mut self.facts).finish(seq, self.now_s);
         let db = self.db.clone();
         let tx = self.tx().await?;

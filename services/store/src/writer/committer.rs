@@ -91,13 +91,19 @@ impl Committer {
                         weight += op.weight();
                         ops.push(op);
                     }
-                    Some(Work::Packed { ops: mut packed, places, fresh }) => {
+                    Some(Work::Packed { ops: mut packed, places, fresh, arrived }) => {
                         // Rare operations come this way too when they must stand behind the packs.
                         if packed.iter().any(|op| matches!(op, Op::Alone(_))) {
+                            // The last of them decides their arrivals.
+                            let mut decides = arrived;
                             for op in packed.drain(..).rev() {
+                                let arrived = decides.take();
                                 let piece = match op {
                                     op @ Op::Alone(_) => Work::Op(op),
-                                    op => Work::Packed { ops: vec![op], places: places.clone(), fresh: fresh.clone() },
+                                    op => {
+                                        let (places, fresh) = (places.clone(), fresh.clone());
+                                        Work::Packed { ops: vec![op], places, fresh, arrived }
+                                    }
                                 };
                                 waiting.push_front(piece);
                             }
@@ -107,6 +113,7 @@ impl Committer {
                         ops.append(&mut packed);
                         batch.places.extend(places.iter().map(|(h, p)| (*h, *p)));
                         batch.fresh.extend(fresh);
+                        batch.arrived = batch.arrived.max(arrived);
                     }
                     Some(Work::Close(answer)) => {
                         if ops.is_empty() {
@@ -161,6 +168,10 @@ impl Committer {
                 Op::SpoolUpdate(u, to) => {
                     let outcome = self.spool_update(batch, *u).await;
                     batch.answer(to, outcome);
+                }
+                Op::SpoolDeliver { id, n, delivery, answer } => {
+                    let outcome = self.spool_deliver(batch, id, n, *delivery).await;
+                    batch.answer(answer, outcome);
                 }
                 Op::SpoolAction(id, action, to) => {
                     let outcome = self.spool_action(batch, id, action).await;
@@ -253,7 +264,7 @@ impl Committer {
         match &outcome {
             Ok(()) => {
                 if let Some((seq, log)) = batch.log.take() {
-                    self.outbox.push(seq, log);
+                    self.outbox.push(seq, log, batch.arrived);
                 }
                 self.publish(&mut batch);
             }
@@ -261,6 +272,9 @@ impl Committer {
                 tracing::warn!(%error, operations = batch.answers.len(), "a change of the store was not committed");
                 batch.abandon();
                 self.state.forget();
+                if let Err(error) = self.outbox.look_again(&self.db).await {
+                    tracing::warn!(%error, "whether it was committed after all is asked again with the next change");
+                }
             }
         }
         for answer in batch.answers.drain(..) {
@@ -330,6 +344,7 @@ impl Committer {
             let deliveries: Vec<&crate::Delivery> = match op {
                 Op::Deliver(d, _) => vec![d],
                 Op::SpoolUpdate(u, _) => u.deliver.iter().collect(),
+                Op::SpoolDeliver { delivery, .. } => vec![delivery],
                 _ => vec![],
             };
             for target in deliveries.iter().flat_map(|d| &d.targets) {

@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::committer::{Committer, NewEntry};
+use crate::db::Value;
 use crate::spool::{NewRcpt, NewSpool, Ret};
 use crate::types::{Append, Appended, Change, ChangeKind, Delivered, Delivery, FlagNames, Folder, Outcome, OverQuotaPolicy};
 use crate::{Error, INBOX};
@@ -9,6 +10,44 @@ use twinpost_message::{AccountId, BodyId, Flags, MailboxId, ModSeq, QueueId, Tra
 
 /// System flags: what is above them are keywords.
 const SYSTEM: u64 = (1 << Flags::KEYWORD_SHIFT) - 1;
+
+/// A queue entry as a row of `spool` and rows of `spool_rcpt`.
+pub(crate) fn queue_rows(
+    id: i64,
+    body: i64,
+    size_bytes: u32,
+    trace: TraceId,
+    spool: &NewSpool,
+    now_s: i64,
+) -> (Vec<Value>, Vec<Vec<Value>>) {
+    let entry = vec![
+        id.into(),
+        body.into(),
+        size_bytes.into(),
+        spool.sender.as_ref().map(ToString::to_string).into(),
+        spool.ret.map(Ret::name).into(),
+        spool.envid.clone().into(),
+        spool.smtputf8.into(),
+        spool.eight_bit.into(),
+        spool.require_tls.into(),
+        spool.held.into(),
+        trace.0.into(),
+        spool.account.map(|a| a.0).into(),
+        now_s.into(),
+        spool.expires_s.into(),
+    ];
+    let rcpt = |(n, rcpt): (u32, &NewRcpt)| {
+        vec![
+            id.into(),
+            n.into(),
+            rcpt.address.to_string().into(),
+            rcpt.orcpt.clone().into(),
+            u32::from(rcpt.notify.0).into(),
+            spool.next_try_s.into(),
+        ]
+    };
+    (entry, (0u32..).zip(&spool.rcpts).map(rcpt).collect())
+}
 
 impl Committer {
     pub(super) async fn deliver(&mut self, batch: &mut Batch, delivery: Delivery) -> Result<Delivered, Error> {
@@ -65,32 +104,9 @@ impl Committer {
     fn enqueue(&mut self, batch: &mut Batch, body: BodyId, size_bytes: u32, trace: TraceId, spool: &NewSpool) -> QueueId {
         let id = QueueId(self.number().cast_signed());
         batch.refer(body, 1);
-        batch.spool.push(vec![
-            id.0.into(),
-            body.0.into(),
-            size_bytes.into(),
-            spool.sender.as_ref().map(ToString::to_string).into(),
-            spool.ret.map(Ret::name).into(),
-            spool.envid.clone().into(),
-            spool.smtputf8.into(),
-            spool.eight_bit.into(),
-            spool.require_tls.into(),
-            spool.held.into(),
-            trace.0.into(),
-            spool.account.map(|a| a.0).into(),
-            batch.now_s.into(),
-            spool.expires_s.into(),
-        ]);
-        for (n, rcpt) in (0u32..).zip(&spool.rcpts) {
-            batch.spool_rcpts.push(vec![
-                id.0.into(),
-                n.into(),
-                rcpt.address.to_string().into(),
-                rcpt.orcpt.clone().into(),
-                u32::from(rcpt.notify.0).into(),
-                spool.next_try_s.into(),
-            ]);
-        }
+        let (entry, mut rcpts) = queue_rows(id.0, body.0, size_bytes, trace, spool, batch.now_s);
+        batch.spool.push(entry);
+        batch.spool_rcpts.append(&mut rcpts);
         batch.spooled = true;
         let (modseq, at_s) = (ModSeq(self.number()), batch.now_s);
         let (account, mailbox) = (spool.account.unwrap_or_default(), MailboxId(0));

@@ -22,6 +22,7 @@ mod queue;
 pub(crate) mod state;
 
 pub(crate) use committer::{Committer, Published, load, now_s};
+pub(crate) use deliver::queue_rows;
 pub(crate) use packer::{Packer, hash_of};
 
 use crate::Error;
@@ -52,6 +53,13 @@ pub(crate) enum Op {
     },
     Transfer(Transfer, Answer<Transferred>),
     SpoolUpdate(Box<SpoolUpdate>, Answer<Vec<Delivered>>),
+    /// A recipient of an entry is of this site: its copies, and that they were made, in one commit. None: they were made before.
+    SpoolDeliver {
+        id: QueueId,
+        n: u32,
+        delivery: Box<Delivery>,
+        answer: Answer<Option<Delivered>>,
+    },
     SpoolAction(QueueId, SpoolAction, Answer<()>),
     /// Makes a snapshot the live one, brought up to date; none loads it here.
     Attach(MailboxId, Option<Snapshot>, Answer<()>),
@@ -136,6 +144,7 @@ impl Op {
     fn bodies<'a>(&'a self, mut each: impl FnMut(&'a Prepared)) {
         match self {
             Self::Deliver(d, _) => each(&d.body),
+            Self::SpoolDeliver { delivery, .. } => each(&delivery.body),
             Self::Append(a, _) => a.messages.iter().for_each(|m| each(&m.body)),
             Self::SpoolUpdate(u, _) => u.deliver.iter().for_each(|d| each(&d.body)),
             _ => {}
@@ -153,6 +162,7 @@ impl Op {
     fn weight(&self) -> usize {
         match self {
             Self::Deliver(d, _) => 1 + d.targets.len() + d.spool.as_ref().map_or(0, |s| s.rcpts.len()),
+            Self::SpoolDeliver { delivery, .. } => 2 + delivery.targets.len(),
             Self::Append(a, _) => a.messages.len(),
             Self::SetFlags(s, _) => s.uids.len(),
             Self::Expunge { uids, .. } => uids.len(),
@@ -172,6 +182,7 @@ impl Op {
             Self::Expunge { answer, .. } => drop(answer.send(Err(error))),
             Self::Transfer(_, a) => drop(a.send(Err(error))),
             Self::SpoolUpdate(_, a) => drop(a.send(Err(error))),
+            Self::SpoolDeliver { answer, .. } => drop(answer.send(Err(error))),
             Self::SpoolAction(_, _, a) | Self::Attach(_, _, a) => drop(a.send(Err(error))),
             Self::Furnish { answer, .. }
             | Self::Subscribe { answer, .. }
@@ -204,6 +215,8 @@ pub(crate) enum Work {
         places: Arc<HashMap<BodyHash, Location>>,
         /// Those that were written now. They have no row in the index; true: they replace a damaged record and may have one.
         fresh: HashMap<BodyHash, bool>,
+        /// Pack and place of their record of arrivals; none: it is decided with a later one.
+        arrived: Option<(u32, u64)>,
     },
     /// The last of all.
     Close(oneshot::Sender<()>),

@@ -2,14 +2,17 @@
 //!
 //! Contract: a batch leaves for stage 2 only after its bodies are durable. A body that the index already has is not written
 //! again; nor is one that an earlier batch wrote, even if its commit failed: the record is there, stage 2 makes the row.
+//! Each batch says in the packs, in the same sync, for whom its bodies are ([`arrival`]).
 //! A body whose record is known to be damaged is written again, and stage 2 points its row to the new record.
 
 use super::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BATCH_WEIGHT_MAX, Intake, Op, Work};
 use crate::Error;
 use crate::db::{self, Reader, Value};
 use crate::pack::{EncodedRecord, Location, PackSet};
+use crate::placement::arrival;
 use crate::placement::outbox::{Outbox, Taken};
 use crate::types::Prepared;
+use crate::writer::now_s;
 use crate::writer::state::Recent;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -124,13 +127,19 @@ impl Packer {
         }
         let mut places = HashMap::with_capacity(needed.len());
         let mut fresh = HashMap::new();
+        let mut arrived = None;
         let stored = self.look_up(&needed, &mut places).await;
         let outcome = match stored {
             Ok(damaged) => {
                 let missing: Vec<&Prepared> = needed.values().filter(|b| !places.contains_key(&b.hash())).collect();
                 let hashes: Vec<BodyHash> = missing.iter().map(|b| b.hash()).collect();
                 let records: Vec<_> = missing.iter().map(|b| &b.inner.record).collect();
-                self.append(&records).await.map(|locations| {
+                let arrivals = arrival::encode(&ops, now_s());
+                let count = records.len();
+                let list: Vec<_> = records.into_iter().chain(&arrivals).collect();
+                self.append(&list).await.map(|mut locations| {
+                    arrived = locations.get(count).map(|place| (place.pack, place.offset));
+                    locations.truncate(count);
                     for (hash, location) in hashes.into_iter().zip(locations) {
                         self.known.insert(hash, location);
                         places.insert(hash, location);
@@ -155,7 +164,7 @@ impl Packer {
         if ops.is_empty() {
             return Ok(());
         }
-        self.work.send(Work::Packed { ops, places: Arc::new(places), fresh }).await.map_err(|_| ())
+        self.work.send(Work::Packed { ops, places: Arc::new(places), fresh, arrived }).await.map_err(|_| ())
     }
 
     /// Where the bodies are that are stored already; answers those whose records are damaged and must be written again.

@@ -6,9 +6,11 @@ use crate::Error;
 use crate::db::{Shape, Value};
 use crate::placement::Fact;
 use crate::spool::{RcptState, SpoolAction, SpoolUpdate};
-use crate::types::Delivered;
+use crate::types::{Delivered, Delivery, Outcome};
 use twinpost_message::{BodyId, QueueId};
 
+/// Reply code of a recipient that waits although it has its mail. No failed try leaves it.
+const HERE: i64 = 250;
 /// Bytes of a remote reply that are kept.
 const REPLY_BYTES_MAX: usize = 1000;
 
@@ -78,6 +80,34 @@ impl Committer {
             delivered.push(self.deliver(batch, delivery).await?);
         }
         Ok(delivered)
+    }
+
+    /// Delivers for one recipient and notes it in its row, which waits on: what becomes of the entry, and what its sender is
+    /// told, is settled by the update that follows. A stop in between finds the note, and delivers nothing a second time.
+    pub(super) async fn spool_deliver(
+        &mut self,
+        batch: &mut Batch,
+        id: QueueId,
+        n: u32,
+        delivery: Delivery,
+    ) -> Result<Option<Delivered>, Error> {
+        let sql = "SELECT reply_code, next_try_s FROM spool_rcpt WHERE spool = $1 AND n = $2 AND state = $3";
+        let key = vec![id.0.into(), n.into(), RcptState::Waiting.number().into()];
+        let rows = batch.tx().await?.fetch(sql, key).await?;
+        let row = rows.first().ok_or(Error::NoQueueEntry(id))?;
+        if row.int(0)? == HERE {
+            return Ok(None);
+        }
+        let next_try_s = row.int(1)?;
+        let done = self.deliver(batch, delivery).await?;
+        let stored = done.queue.is_some() || done.outcomes.iter().any(|o| !matches!(o, Outcome::OverQuota(_)));
+        if stored {
+            let mut note: Vec<Value> = vec![id.0.into(), n.into(), RcptState::Waiting.number().into(), next_try_s.into()];
+            note.extend([Value::NoInt, Value::Int(HERE), "2.1.5 delivered here".into(), false.into()]);
+            batch.facts.fact(Fact::Tried(note.clone()));
+            batch.tx().await?.many(UPDATE, vec![note]).await?;
+        }
+        Ok(Some(done))
     }
 
     pub(super) async fn spool_action(&mut self, batch: &mut Batch, id: QueueId, action: SpoolAction) -> Result<(), Error> {

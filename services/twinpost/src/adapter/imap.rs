@@ -72,6 +72,7 @@ fn refusal(error: Error) -> Refusal {
         Error::Locked { .. }
         | Error::Open { .. }
         | Error::IndexLost { .. }
+        | Error::IndexDamaged { .. }
         | Error::Database(_)
         | Error::Sql { .. }
         | Error::Pack { .. }

@@ -168,11 +168,13 @@ impl Spool for StoreSpool {
             spool,
             over_quota: OverQuotaPolicy::Refuse,
         };
-        Some(match self.store.deliver(delivery).await {
-            Ok(done) if !done.outcomes.is_empty() && done.outcomes.iter().all(|o| matches!(o, Outcome::OverQuota(_))) => {
+        Some(match self.store.spool_deliver(entry.id, recipient.n, delivery).await {
+            Ok(Some(done)) if !done.outcomes.is_empty() && done.outcomes.iter().all(|o| matches!(o, Outcome::OverQuota(_))) => {
                 (State::Waiting, reply(452, "4.2.2 the mailbox is full"))
             }
             Ok(_) => (State::Delivered, reply(250, "2.1.5 delivered")),
+            // An operator dropped it meanwhile: nothing is told to anybody.
+            Err(Error::NoQueueEntry(_)) => (State::Failed, reply(554, "5.0.0 it was dropped")),
             Err(error) => (State::Waiting, reply(451, &format!("4.3.0 {error}"))),
         })
     }

@@ -62,6 +62,9 @@ pub fn result(order: &Order, value: &Value, json: bool) {
             count("refused")
         ));
     }
+    if matches!(order, Order::Store(StoreOrder::Rebuild)) && value.is_object() {
+        return text(&rebuilt(value));
+    }
     match value {
         Value::Null => text("done"),
         Value::String(sentence) => text(sentence),
@@ -76,6 +79,41 @@ pub fn result(order: &Order, value: &Value, json: bool) {
         }
         other => text(&other.to_string()),
     }
+}
+
+/// What `store rebuild` made, in sentences: it is read by somebody who is worried.
+fn rebuilt(report: &Value) -> String {
+    let n = |key: &str| report[key].as_u64().unwrap_or(0);
+    let mut lines = vec![format!(
+        "The index was made again from {} packs ({}): {} messages in {} mailboxes, {} entries in the queue.",
+        n("packs"),
+        size(n("bytes")),
+        n("messages"),
+        n("mailboxes"),
+        n("queue_entries")
+    )];
+    lines.push(match report["complete"].as_bool() {
+        Some(true) => "It is complete: the packs end as at a proper stop, and nothing in them is damaged.".to_owned(),
+        _ => "The packs do not end as at a proper stop, or are damaged: UIDs of each mailbox go on 10,000 higher.".to_owned(),
+    });
+    if n("last_moment") > 0 {
+        lines.push(format!("{} messages of the last moment before the loss were delivered once more.", n("last_moment")));
+    }
+    if n("damaged_bodies") > 0 {
+        lines.push(format!("{} messages are damaged, and are shown as such.", n("damaged_bodies")));
+    }
+    if n("recovered") > 0 {
+        lines.push(format!(
+            "{} messages have lost their owner: they are kept in the mailbox Recovered of account 0.",
+            n("recovered")
+        ));
+    }
+    let faults = report["faults"].as_array().map(Vec::as_slice).unwrap_or_default();
+    lines.extend(faults.iter().filter_map(Value::as_str).map(|fault| format!("- {fault}")));
+    if let Some(old) = report["old_index"].as_str() {
+        lines.push(format!("The old index is kept as {old}; remove it when you miss nothing."));
+    }
+    lines.join("\n")
 }
 
 /// Which keys make the columns of a list; all keys when the list is of no known kind.
@@ -96,6 +134,10 @@ fn columns(order: &Order) -> &'static [&'static str] {
 fn blank() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // Some terminals do not know how wide they are.
+    if table.width().is_some_and(|columns| columns < 40) {
+        table.set_width(80);
+    }
     table
 }
 
