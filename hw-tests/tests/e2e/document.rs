@@ -53,3 +53,57 @@ fn a_node_does_not_start_with_a_faulty_document() {
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains("appliance.toml") && refused.err.contains("limits2"), "{refused:?}");
 }
+
+#[test]
+fn a_reload_takes_what_can_change_and_names_what_waits() {
+    let node = Node::start();
+    let good = std::fs::read_to_string(node.document()).unwrap();
+    let changed = good
+        .replace("exempt = [\"127.0.0.0/8\", \"::1\"]", "exempt = []\nconnections = 2")
+        .replace("host_name = \"mail.school.example\"", "host_name = \"other.school.example\"");
+    assert_ne!(changed, good);
+    let changed = format!(
+        "{changed}\n[log]\nlevel = \"debug\"\n\n[queue]\nretry = [\"7 s\"]\nconnections = 3\n\n[tls]\nallow_plain_sign_in = true\n"
+    );
+    std::fs::write(node.document(), changed).unwrap();
+    let said = node.ctl(&["config", "reload"]).well();
+    println!("{said}");
+    for part in ["taken: [limits]", "taken: [queue]", "taken: log.level", "taken: tls.allow_plain_sign_in"] {
+        assert!(said.contains(part), "{part} is not in:\n{said}");
+    }
+    for part in ["waits for the next start: [node]", "waits for the next start: queue.connections"] {
+        assert!(said.contains(part), "{part} is not in:\n{said}");
+    }
+    assert!(!said.contains("[pop3]") && !said.contains("[smtp]"), "what did not change is not named:\n{said}");
+
+    println!("the limit holds at once, the name of the host does not");
+    let mut one = node.mx();
+    assert!(one.command("EHLO c.example").unwrap().text.contains("mail.school.example"));
+    let _two = node.mx();
+    assert!(crate::smtp::Smtp::open(node.at("smtp")).is_err(), "a third connection is refused");
+
+    println!("the queue waits as long as it says now");
+    let text = crate::smtp::message_of("ben@school.example", "q@school.example", "later", 500);
+    assert_eq!(
+        node.submission("ben@school.example").mail("ben@school.example", &["a@[127.127.127.127]"], &text).unwrap().code,
+        250
+    );
+    crate::node::wait_for("the first try", || {
+        let list = node.json(&["queue", "list"]);
+        let next = list.pointer("/0/next_try_s")?.as_i64()?;
+        (!list[0]["last_reply"].as_str().unwrap_or_default().is_empty() && next <= 10).then_some(())
+    });
+
+    println!("the log says more than before, and a password without TLS is taken by IMAP and POP3 as by submission");
+    for (service, line, fine) in [
+        ("imap", format!("a LOGIN ben@school.example {}", node.password("ben@school.example")), "a OK"),
+        ("pop3", "USER ben@school.example".to_owned(), "+OK"),
+    ] {
+        let mut plain = crate::line::Line::plain(node.at(service)).unwrap();
+        plain.line().unwrap();
+        plain.send(format!("{line}\r\n").as_bytes()).unwrap();
+        let answer = String::from_utf8_lossy(&plain.line().unwrap()).into_owned();
+        assert!(answer.starts_with(fine), "{service}: {answer}");
+    }
+    crate::node::wait_for("a line of level debug", || node.log().contains("DEBUG").then_some(()));
+}

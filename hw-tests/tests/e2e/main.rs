@@ -24,6 +24,7 @@ mod programs;
 mod real_clients;
 mod rebuild;
 mod rights;
+mod sign_in;
 mod smtp;
 mod smuggling;
 

@@ -133,3 +133,20 @@ fn a_node_without_demo_is_empty_and_beside_another_node_it_takes_free_ports() {
     let mut imap = crate::imap::Imap::sign_in(&second, "li@club.example", "a long password").unwrap();
     assert_eq!(imap.count("INBOX"), 1);
 }
+
+#[test]
+fn a_taken_port_is_said_once_with_its_holder_and_up_ends() {
+    let mut node = Node::start();
+    node.stop();
+    let at = node.at("imap");
+    let held = std::net::TcpListener::bind(at).unwrap();
+    let vain = node.again_in_vain();
+    assert_eq!(vain.code, 1, "{vain:?}");
+    let says = format!("{at} is in use already");
+    assert_eq!(vain.err.matches(&says).count(), 1, "{vain:?}");
+    assert!(vain.err.contains(&std::process::id().to_string()), "the holder is this test, {}: {vain:?}", std::process::id());
+    assert!(!vain.err.contains("started again"), "{vain:?}");
+    println!("when the port is free again, it starts");
+    drop(held);
+    node.again();
+}

@@ -67,7 +67,7 @@ async fn main() -> std::io::Result<()> {
     let server = Server::new(
         memory,
         Arc::new(Anybody),
-        Settings { plain_on_loopback: true, ..Settings::default() },
+        Settings { plain_text_sign_in: true, ..Settings::default() },
         Limiter::new(limits),
         None,
     );

@@ -52,9 +52,10 @@ type Ran<T> = Result<T, Stop>;
 
 impl<B: Backend, A: Accounts + 'static> Link<B, A> {
     pub fn new(shared: Arc<Shared<B, A>>, mut stream: Stream, stop: CancellationToken) -> Self {
-        stream.set_write_timeout(shared.settings.write_timeout);
-        let session = Session::new(Arc::clone(&shared.backend), Arc::clone(&shared.settings));
-        let limit = shared.settings.command_max_before_auth_bytes;
+        let settings = shared.settings();
+        stream.set_write_timeout(settings.write_timeout);
+        let limit = settings.command_max_before_auth_bytes;
+        let session = Session::new(Arc::clone(&shared.backend), settings);
         let framer = Framer::new(FrameLimits { command_max_bytes: limit, literal_max_bytes: limit as u64 });
         Self { shared, stream, stop, framer, session, seat: None, began: Instant::now(), bad_commands: 0, auth_failures: 0 }
     }
@@ -62,8 +63,10 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
     /// Serves the client.
     pub async fn run(mut self) {
         let capabilities = self.capabilities();
-        let greeting =
-            format!("* OK [CAPABILITY {capabilities}] {} {} ready\r\n", self.shared.settings.host, self.shared.settings.product);
+        let greeting = format!(
+            "* OK [CAPABILITY {capabilities}] {} {} ready\r\n",
+            self.session.settings.host, self.session.settings.product
+        );
         self.stream.queue(greeting.as_bytes());
         let end = self.serve().await;
         if let Err(Stop::Bye(code, text)) = &end {
@@ -124,7 +127,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
 
     /// How long the client may be silent.
     fn patience(&self) -> Ran<Duration> {
-        let settings = &self.shared.settings;
+        let settings = &self.session.settings;
         if self.session.account.is_none() {
             // A client that never signs in has one time-out for all.
             let left = settings.auth_timeout.saturating_sub(self.began.elapsed());
@@ -190,11 +193,11 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
             Request::Compress(mechanism) if signed_in => self.compress(&tag, &mechanism).await?,
             Request::Idle | Request::Compress(_) => self.answer(&tag, &Answer::bad("Sign in first")),
             request => {
-                let mut out = Out::new(&mut self.stream, self.shared.settings.chunk_bytes);
+                let mut out = Out::new(&mut self.stream, self.session.settings.chunk_bytes);
                 self.session.run(Command { tag, request }, &mut out).await?;
                 out.finish();
                 // A pipelining client that does not read costs no more than a chunk.
-                if self.stream.queued_bytes() > self.shared.settings.chunk_bytes {
+                if self.stream.queued_bytes() > self.session.settings.chunk_bytes {
                     Sink::flush(&mut self.stream).await?;
                 }
             }
@@ -205,7 +208,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
 
     /// News of the mailbox, then the tagged answer, for a command that was done here.
     async fn end_command(&mut self, tag: &str, answer: Answer) -> Ran<()> {
-        let mut out = Out::new(&mut self.stream, self.shared.settings.chunk_bytes);
+        let mut out = Out::new(&mut self.stream, self.session.settings.chunk_bytes);
         self.session.finish(tag, Ok(answer), true, &mut out).await?;
         out.finish();
         Ok(())
@@ -231,7 +234,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
         self.answer(error.tag.as_deref().unwrap_or("*"), &answer);
         if answer.status == Status::Bad {
             self.bad_commands += 1;
-            if self.bad_commands >= self.shared.settings.bad_commands_max {
+            if self.bad_commands >= self.session.settings.bad_commands_max {
                 tracing::info!(peer = %self.stream.peer_addr(), "IMAP connection closed: too many wrong commands");
                 return Err(Stop::Bye(None, Cow::Borrowed("Too many wrong commands")));
             }
@@ -253,11 +256,11 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
 
     fn connection(&self) -> Connection {
         let tls = self.stream.is_tls();
-        let loopback = self.shared.settings.plain_on_loopback && self.stream.peer_addr().ip().is_loopback();
+        let allowed = self.session.settings.plain_text_sign_in;
         Connection {
             tls,
             can_start_tls: self.shared.tls.is_some(),
-            private: tls || loopback,
+            private: tls || allowed,
             compressed: self.stream.is_compressed(),
         }
     }
@@ -268,7 +271,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
 
     fn capabilities(&self) -> String {
         let limit = self.session.account.as_ref().map(|a| a.append_limit_bytes);
-        capability::list(&self.shared.settings, self.connection(), &self.bindings(), limit)
+        capability::list(&self.session.settings, self.connection(), &self.bindings(), limit)
     }
 
     /// RFC 9051 6.2.1.
@@ -294,7 +297,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
 
     /// RFC 4978.
     async fn compress(&mut self, tag: &str, mechanism: &str) -> Ran<()> {
-        if mechanism != "DEFLATE" || !self.shared.settings.compress {
+        if mechanism != "DEFLATE" || !self.session.settings.compress {
             self.answer(tag, &Answer::bad("Only DEFLATE is known here"));
         } else if self.stream.is_compressed() {
             self.answer(tag, &Answer::no("COMPRESSIONACTIVE", "It is on already"));

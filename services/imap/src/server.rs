@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 use twinpost_limits::{Limiter, Permit, Protocol};
 use twinpost_message::AccountId;
@@ -27,7 +27,7 @@ impl<B, A> Clone for Server<B, A> {
 pub(crate) struct Shared<B, A> {
     pub backend: Arc<B>,
     pub accounts: Arc<A>,
-    pub settings: Arc<Settings>,
+    settings: RwLock<Arc<Settings>>,
     pub limiter: Limiter,
     /// For STARTTLS; none: it is not offered.
     pub tls: Option<ServerTls>,
@@ -38,8 +38,13 @@ impl<B: Backend, A: Accounts + 'static> Server<B, A> {
     /// A server over this store and this directory. `tls` is for STARTTLS; a TLS port is a matter of the listener.
     #[must_use]
     pub fn new(backend: Arc<B>, accounts: Arc<A>, settings: Settings, limiter: Limiter, tls: Option<ServerTls>) -> Self {
-        let settings = Arc::new(settings);
+        let settings = RwLock::new(Arc::new(settings));
         Self(Arc::new(Shared { backend, accounts, settings, limiter, tls, open: Mutex::default() }))
+    }
+
+    /// New rules, for sessions that begin from now on.
+    pub fn set_settings(&self, settings: Settings) {
+        *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     /// Accepts connections until `stop`, then lets the sessions say goodbye. One call a listening address.
@@ -78,11 +83,17 @@ pub(crate) struct Seat<B, A> {
 }
 
 impl<B, A> Shared<B, A> {
+    /// The rules as they are now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// A place for one more connection of this account; none when it has all it may have.
     pub fn seat(self: &Arc<Self>, account: AccountId) -> Option<Seat<B, A>> {
+        let most = self.settings().connections_per_account;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(account).or_default();
-        if *count >= self.settings.connections_per_account {
+        if *count >= most {
             return None;
         }
         *count += 1;

@@ -11,8 +11,8 @@ pub struct Settings {
     pub product: String,
     /// Version for ID.
     pub version: String,
-    /// Allow passwords without TLS from a loopback address. Elsewhere LOGINDISABLED stands until TLS does (RFC 9051 11.1).
-    pub plain_on_loopback: bool,
+    /// Allow passwords without TLS. Without this, LOGINDISABLED stands until TLS does (RFC 9051 11.1).
+    pub plain_text_sign_in: bool,
     /// Offer COMPRESS=DEFLATE (RFC 4978).
     pub compress: bool,
     /// Longest command line without literals, bytes (RFC 9051 4: at least 8192 is usual).
@@ -57,7 +57,7 @@ impl Default for Settings {
             host: "localhost".to_owned(),
             product: "Twinpost".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            plain_on_loopback: false,
+            plain_text_sign_in: false,
             compress: true,
             line_max_bytes: 64 * 1024,
             command_max_bytes: 1024 * 1024,

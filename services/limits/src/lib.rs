@@ -21,7 +21,7 @@ use bounded::BoundedStore;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::{Quota, RateLimiter};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use report::{Incident, Reports};
 use sign_in::SignIns;
 use std::collections::HashMap;
@@ -115,17 +115,35 @@ type Rate<K> = RateLimiter<K, BoundedStore<K>, Clock, NoOpMiddleware<Nanos>>;
 pub struct Limiter(Arc<Inner>);
 
 struct Inner {
-    settings: Settings,
+    rules: RwLock<Arc<Rules>>,
     clock: Clock,
     hasher: RandomState,
     open: Mutex<Open>,
     connection_rate: Rate<(Protocol, Source)>,
-    commands: Rate<Source>,
-    recipients: Rate<AccountKey>,
-    messages_account: Rate<AccountKey>,
-    messages_address: Rate<Source>,
     sign_ins: Mutex<SignIns>,
     reports: Mutex<Reports>,
+}
+
+/// The limits, and what is counted against each quota.
+struct Rules {
+    settings: Settings,
+    commands: Arc<Rate<Source>>,
+    recipients: Arc<Rate<AccountKey>>,
+    messages_account: Arc<Rate<AccountKey>>,
+    messages_address: Arc<Rate<Source>>,
+}
+
+impl Rules {
+    fn new(settings: Settings, clock: &Clock) -> Self {
+        let keys = settings.remembered_max;
+        Self {
+            commands: Arc::new(rate(per(settings.commands_per_minute, MINUTE), keys, clock)),
+            recipients: Arc::new(rate(per(settings.recipients_per_hour, HOUR), keys, clock)),
+            messages_account: Arc::new(rate(per(settings.messages_per_minute_account, MINUTE), keys, clock)),
+            messages_address: Arc::new(rate(per(settings.messages_per_minute_address, MINUTE), keys, clock)),
+            settings,
+        }
+    }
 }
 
 /// Connections now. Never larger than the number of connections.
@@ -157,17 +175,41 @@ impl Limiter {
         Self(Arc::new(Inner {
             // The quota of connections differs by protocol, the store does not: the cost of one is scaled.
             connection_rate: rate(per(settings::RATE_UNIT, MINUTE), keys, &clock),
-            commands: rate(per(settings.commands_per_minute, MINUTE), keys, &clock),
-            recipients: rate(per(settings.recipients_per_hour, HOUR), keys, &clock),
-            messages_account: rate(per(settings.messages_per_minute_account, MINUTE), keys, &clock),
-            messages_address: rate(per(settings.messages_per_minute_address, MINUTE), keys, &clock),
             sign_ins: Mutex::new(SignIns::new(settings.sign_in, keys)),
             reports: Mutex::new(Reports::new(Duration::from_secs(settings.report_period_s))),
             open: Mutex::default(),
             hasher: RandomState::new(),
+            rules: RwLock::new(Arc::new(Rules::new(settings, &clock))),
             clock,
-            settings,
         }))
+    }
+
+    /// New limits, from now on. What was counted against a quota that stays is kept, as are open connections and failed
+    /// sign-ins; sizes of tables, the period of reports and the rules for failed sign-ins stay as they were.
+    pub fn set_settings(&self, settings: Settings) {
+        let mut place = self.0.rules.write();
+        let (old, now) = (Arc::clone(&place), &settings);
+        let same = |of: fn(&Settings) -> u32| of(&old.settings) == of(now);
+        let (commands, recipients) = (same(|s| s.commands_per_minute), same(|s| s.recipients_per_hour));
+        let (account, address) = (same(|s| s.messages_per_minute_account), same(|s| s.messages_per_minute_address));
+        let mut new = Rules::new(settings, &self.0.clock);
+        if commands {
+            new.commands = Arc::clone(&old.commands);
+        }
+        if recipients {
+            new.recipients = Arc::clone(&old.recipients);
+        }
+        if account {
+            new.messages_account = Arc::clone(&old.messages_account);
+        }
+        if address {
+            new.messages_address = Arc::clone(&old.messages_address);
+        }
+        *place = Arc::new(new);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.rules.read())
     }
 
     fn account_key(&self, account: &str) -> AccountKey {
@@ -178,7 +220,8 @@ impl Limiter {
     #[must_use]
     pub fn is_exempt(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        (self.0.settings.exempt_loopback && address.is_loopback()) || self.0.settings.exempt.iter().any(|n| n.contains(address))
+        let rules = self.0.rules.read();
+        (rules.settings.exempt_loopback && address.is_loopback()) || rules.settings.exempt.iter().any(|n| n.contains(address))
     }
 
     /// A new connection. Keep the permit as long as the connection.
@@ -186,7 +229,8 @@ impl Limiter {
     /// # Errors
     /// [`Refused`]: close, with the protocol's word for it.
     pub fn connect(&self, protocol: Protocol, address: IpAddr) -> Result<Permit, Refused> {
-        let limits = self.0.settings.protocol(protocol);
+        let rules = self.rules();
+        let limits = rules.settings.protocol(protocol);
         let source = Source::of(address);
         let exempt = self.is_exempt(address);
         let refuse = |limit, retry_after| {
@@ -232,7 +276,7 @@ impl Limiter {
     /// # Errors
     /// [`Refused`].
     pub fn commands(&self, address: IpAddr, n: u32) -> Result<(), Refused> {
-        self.rate(&self.0.commands, &Source::of(address), address, n, Limit::Commands)
+        self.rate(&self.rules().commands, &Source::of(address), address, n, Limit::Commands)
     }
 
     /// An account sends to `n` recipients.
@@ -240,7 +284,7 @@ impl Limiter {
     /// # Errors
     /// [`Refused`].
     pub fn recipients(&self, account: &str, address: IpAddr, n: u32) -> Result<(), Refused> {
-        self.rate(&self.0.recipients, &self.account_key(account), address, n, Limit::Recipients)
+        self.rate(&self.rules().recipients, &self.account_key(account), address, n, Limit::Recipients)
     }
 
     /// A message comes from an account (when signed in) or else from an address.
@@ -249,8 +293,8 @@ impl Limiter {
     /// [`Refused`].
     pub fn message(&self, account: Option<&str>, address: IpAddr) -> Result<(), Refused> {
         match account {
-            Some(account) => self.rate(&self.0.messages_account, &self.account_key(account), address, 1, Limit::Messages),
-            None => self.rate(&self.0.messages_address, &Source::of(address), address, 1, Limit::Messages),
+            Some(account) => self.rate(&self.rules().messages_account, &self.account_key(account), address, 1, Limit::Messages),
+            None => self.rate(&self.rules().messages_address, &Source::of(address), address, 1, Limit::Messages),
         }
     }
 

@@ -334,3 +334,41 @@ proptest! {
         prop_assert_eq!(sign_in(&limiter, "192.0.2.1", "admin"), Duration::ZERO);
     }
 }
+
+#[test]
+fn new_limits_hold_at_once_and_keep_what_was_counted() {
+    let (limiter, _) = limiter(|s| {
+        s.messages_per_minute_address = 10;
+        s.recipients_per_hour = 5;
+    });
+    let here = ip("192.0.2.1");
+    for _ in 0..4 {
+        limiter.message(None, here).unwrap();
+        limiter.recipients("anna", here, 1).unwrap();
+    }
+    let held = limiter.connect(Protocol::Imap, here).unwrap();
+    let mut settings = Settings { messages_per_minute_address: 2, recipients_per_hour: 5, ..Settings::default() };
+    settings.imap.connections_per_address = 1;
+    limiter.set_settings(settings.clone());
+    assert_eq!(limiter.connect(Protocol::Imap, here).err().map(|r| r.limit), Some(Limit::Connections), "the open one counts");
+    limiter.message(None, here).unwrap();
+    limiter.message(None, here).unwrap();
+    assert_eq!(limiter.message(None, here).map_err(|r| r.limit), Err(Limit::Messages), "the new quota holds");
+    limiter.recipients("anna", here, 1).unwrap();
+    assert_eq!(limiter.recipients("anna", here, 1).map_err(|r| r.limit), Err(Limit::Recipients), "four were counted before");
+    settings.exempt = vec!["192.0.2.0/24".parse().unwrap()];
+    limiter.set_settings(settings);
+    limiter.message(None, here).unwrap();
+    drop(held);
+}
+
+#[test]
+fn a_source_has_four_lines_of_its_own_in_a_period_and_then_one() {
+    let (limiter, clock) = limiter(|_| {});
+    let note = |source: &str| limiter.report(Source::of(ip(source)), &Incident::SignInFailed { account: 1, user: "anna" });
+    assert_eq!((0..7).map(|_| note("192.0.2.1")).collect::<Vec<_>>(), [true, true, true, true, false, false, false]);
+    assert!(note("192.0.2.2"), "another source is told for itself");
+    clock.advance(Duration::from_secs(Settings::default().report_period_s + 1));
+    assert_eq!(limiter.sweep().iter().map(|r| r.failed).collect::<Vec<_>>(), [7]);
+    assert!(note("192.0.2.1"), "a new period");
+}

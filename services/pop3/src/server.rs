@@ -5,7 +5,7 @@ use crate::session::{Action, LINE_MAX_BYTES, Session};
 use crate::{Backend, BackendError, Maildrop, READ_AHEAD_MESSAGES, Settings};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use twinpost_limits::{Limiter, Permit, Protocol};
@@ -24,7 +24,7 @@ const AUTH_LINE_MAX_BYTES: usize = 12_288;
 pub struct Server<B> {
     backend: Arc<B>,
     limiter: Limiter,
-    settings: Arc<Settings>,
+    settings: RwLock<Arc<Settings>>,
     tls: Option<ServerTls>,
 }
 
@@ -58,7 +58,12 @@ impl<B: Backend> Server<B> {
     /// A server. `tls`: for STLS, and for [`Server::serve`] with TLS from the first byte.
     #[must_use]
     pub fn new(backend: Arc<B>, limiter: Limiter, settings: Settings, tls: Option<ServerTls>) -> Arc<Self> {
-        Arc::new(Self { backend, limiter, settings: Arc::new(settings), tls })
+        Arc::new(Self { backend, limiter, settings: RwLock::new(Arc::new(settings)), tls })
+    }
+
+    /// New rules, for sessions that begin from now on.
+    pub fn set_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     /// Serves an endpoint until `stop`. `serve_settings.tls` makes it a POP3S endpoint (RFC 8314 3.2).
@@ -82,10 +87,11 @@ impl<B: Backend> Server<B> {
 
     /// One connection, to its end.
     pub async fn connection(&self, mut stream: Stream, stop: &CancellationToken) {
-        stream.set_write_timeout(self.settings.write);
+        let settings = Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner));
+        stream.set_write_timeout(settings.write);
         let mut talk = Talk {
             server: self,
-            session: Session::new(self.settings.clone(), self.tls.is_some() && !stream.is_tls()),
+            session: Session::new(settings, self.tls.is_some() && !stream.is_tls()),
             stream,
             maildrop: None,
             ahead: VecDeque::new(),
@@ -146,7 +152,8 @@ impl<B: Backend> Talk<'_, B> {
                 }
                 None => {
                     self.stream.flush().await?;
-                    let idle = if self.session.is_open() { self.server.settings.idle } else { self.server.settings.sign_in_idle };
+                    let idle =
+                        if self.session.is_open() { self.session.settings().idle } else { self.session.settings().sign_in_idle };
                     tokio::select! {
                         line = self.stream.read_line(LINE_MAX_BYTES, LineEnds::Tolerant, idle) => line,
                         () = stop.cancelled() => {
@@ -215,7 +222,7 @@ impl<B: Backend> Talk<'_, B> {
                     peer,
                 };
                 let guard = server.limiter.guard(peer).telling("pop3");
-                let mut channel = Challenges { stream: &mut self.stream, within: server.settings.sign_in_idle };
+                let mut channel = Challenges { stream: &mut self.stream, within: self.session.settings().sign_in_idle };
                 let outcome = Box::pin(authenticate(&*server.backend, &guard, attempt, &mut channel)).await?;
                 self.signed_in(outcome).await
             }
@@ -228,7 +235,7 @@ impl<B: Backend> Talk<'_, B> {
                     return Ok(true);
                 }
                 self.stream.queue(text.as_bytes());
-                Box::pin(self.stream.start_tls(tls, self.server.settings.handshake)).await.map_err(Lost::Tls)?;
+                Box::pin(self.stream.start_tls(tls, self.session.settings().handshake)).await.map_err(Lost::Tls)?;
                 self.session.tls_started(bindings(&self.stream));
                 return Ok(false);
             }

@@ -109,6 +109,12 @@ impl Session {
         self.tls || self.settings.plain_text_sign_in
     }
 
+    /// The rules that it began with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Channel bindings of the connection.
     #[must_use]
     pub fn bindings(&self) -> &Bindings {

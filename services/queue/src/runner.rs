@@ -47,7 +47,6 @@ pub struct Queue<S, D, C = NoCourier> {
     spool: S,
     destinations: Destinations<D>,
     courier: C,
-    settings: Settings,
     entries: Arc<Semaphore>,
     /// Entries that the courier may have at once.
     errands: Semaphore,
@@ -112,7 +111,19 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
         let entries = Arc::new(Semaphore::new(settings.claims.max(1)));
         let errands = Semaphore::new((settings.claims / 2).max(1));
         let (wake, at_work) = (Notify::new(), Mutex::default());
-        Ok(Arc::new(Self { spool, destinations, courier, settings, entries, errands, wake, at_work }))
+        Ok(Arc::new(Self { spool, destinations, courier, entries, errands, wake, at_work }))
+    }
+
+    /// New rules, from the next try on. How many entries and connections there may be at once stays as it was.
+    ///
+    /// # Errors
+    /// A sentence: the settings of TLS cannot be used; the old ones stay.
+    pub fn set_settings(&self, settings: Settings) -> Result<(), String> {
+        self.destinations.set_settings(settings)
+    }
+
+    fn settings(&self) -> Arc<destination::Rules> {
+        self.destinations.rules()
     }
 
     /// Something may be due earlier than known (an operator said "retry").
@@ -137,7 +148,7 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
                 Ok(pause) => pause,
                 Err(fault) => {
                     tracing::error!(%fault, "the queue cannot read what waits; it tries again");
-                    self.settings.fault_pause
+                    self.settings().settings.fault_pause
                 }
             };
             let pause = tokio::time::sleep(pause);
@@ -399,7 +410,7 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
         match reply.code {
             200..=299 => State::Delivered,
             // RFC 4954 6: the smart host wants another sign-in; the operator has to mend that, and the mail waits.
-            530 | 534 | 535 | 538 if self.settings.smart_host.is_some() => State::Waiting,
+            530 | 534 | 535 | 538 if self.settings().settings.smart_host.is_some() => State::Waiting,
             500..=599 => State::Failed,
             _ => State::Waiting,
         }

@@ -5,12 +5,14 @@ mod imap;
 mod pop3;
 mod queue;
 mod smtp;
+mod wishes;
 
 pub use accounts::SignIn;
 pub use imap::ImapBackend;
 pub use pop3::Pop3Backend;
 pub use queue::StoreSpool;
 pub use smtp::{SmtpBackend, report_delivery};
+pub use wishes::Wishes;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 use twinpost_store::{Limits, Quota};

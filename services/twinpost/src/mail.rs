@@ -8,7 +8,9 @@
 //! a restart would bring the same (a taken port, faults in the document, a lost index). After that nothing ends the process but
 //! a signal.
 
-use crate::adapter::{ImapBackend, Pop3Backend, SignIn, SmtpBackend, StoreSpool};
+mod reload;
+
+use crate::adapter::{ImapBackend, Pop3Backend, SignIn, SmtpBackend, StoreSpool, Wishes};
 use crate::cli::Mail;
 use crate::control::{self, Office};
 use crate::node::Folder;
@@ -72,14 +74,20 @@ fn hopeless(why: impl std::fmt::Display) -> Halt {
     Halt { message: why.to_string(), hopeless: true }
 }
 
-/// The listeners of SMTP by role, to be given new rules.
+/// What runs, to be given new rules.
 struct Live {
     folder: Folder,
+    /// As it was at the start.
+    started: Document,
+    /// As it was read last.
     document: Mutex<Document>,
     smtp: Vec<(Role, Arc<Smtp>)>,
     tls: ServerTls,
     queue: Arc<Queue<StoreSpool, Resolver>>,
+    imap: ImapServer<ImapBackend, SignIn>,
+    pop3: Arc<Pop3Server<Pop3Backend>>,
     limiter: Limiter,
+    wishes: Arc<Wishes>,
     store: Store,
     search: Option<Arc<Index>>,
 }
@@ -106,8 +114,8 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
-    let expire = document.queue.expire.0;
-    let spool = StoreSpool::new(store.clone(), directory.clone(), expire);
+    let wishes = Arc::new(Wishes::of(&document));
+    let spool = StoreSpool::new(store.clone(), directory.clone(), wishes.clone());
     let resolver = Resolver::new(&document.queue.dns).map_err(|e| e.to_string())?;
     let queue = Queue::new(spool, resolver, settings::queue(&document)?)?;
 
@@ -116,8 +124,7 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
         sign_in: SignIn(directory.clone()),
         store: store.clone(),
         host_name: document.node.host_name.clone(),
-        expire,
-        over_quota_later: settings::over_quota_later(&document),
+        wishes: wishes.clone(),
     });
     let imap_backend = ImapBackend::new(directory.clone(), store.clone(), search.clone(), document.imap.max_append.0);
     let imap = ImapServer::new(
@@ -181,8 +188,12 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
 
     let live = Arc::new(Live {
         folder: folder.clone(),
+        started: document.clone(),
         document: Mutex::new(document.clone()),
         smtp,
+        imap,
+        pop3,
+        wishes,
         tls,
         queue,
         limiter,
@@ -293,30 +304,7 @@ impl control::Running for Live {
     }
 
     fn reload(&self) -> Result<Vec<String>, String> {
-        let new = twinpost_config::load(&self.folder.document()).map_err(|e| e.to_string())?;
-        let files = certificate_files(&new, &self.folder)?;
-        self.tls.replace(vec![files]).map_err(|e| e.to_string())?;
-        for (role, server) in &self.smtp {
-            server.set_settings(settings::smtp(&new, *role));
-        }
-        let mut old = self.document.lock();
-        let mut notes = vec!["taken: [smtp] and certificates, for connections from now on".to_owned()];
-        let parts = [
-            ("node", old.node == new.node),
-            ("network", old.network == new.network),
-            ("queue", old.queue == new.queue),
-            ("imap", old.imap == new.imap),
-            ("pop3", old.pop3 == new.pop3),
-            ("limits", old.limits == new.limits),
-            ("store", old.store == new.store),
-            ("directory", old.directory == new.directory),
-            ("log", old.log == new.log),
-        ];
-        notes.extend(
-            parts.iter().filter(|(_, same)| !same).map(|(part, _)| format!("[{part}] changed: it holds from the next start")),
-        );
-        *old = new;
-        Ok(notes)
+        reload::reload(self)
     }
 
     fn figures(&self) -> Vec<(&'static str, Value)> {

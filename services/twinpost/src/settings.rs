@@ -4,7 +4,7 @@ use crate::node::Folder;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use twinpost_config::{BareLineEnds, DatabaseAddress, Document, OverQuota, SmartHostTls};
+use twinpost_config::{BareLineEnds, DatabaseAddress, Document, SmartHostTls};
 use twinpost_limits::{Network, ProtocolSettings};
 use twinpost_sql::Location;
 use twinpost_store::files::{Files, RealFiles, SlowFiles};
@@ -108,16 +108,11 @@ pub fn smtp(document: &Document, role: twinpost_smtp::Role) -> twinpost_smtp::Se
     }
 }
 
-/// Mail for a full mailbox is answered "later".
-pub fn over_quota_later(document: &Document) -> bool {
-    document.smtp.over_quota == OverQuota::Defer
-}
-
 /// IMAP.
 pub fn imap(document: &Document) -> twinpost_imap::Settings {
     twinpost_imap::Settings {
         host: document.node.host_name.clone(),
-        plain_on_loopback: document.tls.allow_plain_sign_in,
+        plain_text_sign_in: document.tls.allow_plain_sign_in,
         idle_timeout: document.imap.idle_timeout.0,
         connections_per_account: document.imap.per_account,
         ..twinpost_imap::Settings::default()

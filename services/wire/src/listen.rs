@@ -4,7 +4,7 @@ use crate::error::ListenError;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use tokio::net::TcpListener;
 
@@ -77,9 +77,12 @@ fn holder(address: SocketAddr) -> Option<String> {
         let text = fs::read_to_string(table).ok()?;
         text.lines().skip(1).find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
+            let (ip, port) = fields.get(1)?.rsplit_once(':')?;
+            let (ip, port) = (table_ip(ip)?, u16::from_str_radix(port, 16).ok()?);
+            let here = ip.is_unspecified() || address.ip().is_unspecified() || ip == address.ip().to_canonical();
             // State 0A: LISTEN
-            (port == address.port() && fields.get(3) == Some(&"0A")).then(|| fields.get(9).map(|i| format!("socket:[{i}]")))?
+            (here && port == address.port() && fields.get(3) == Some(&"0A"))
+                .then(|| fields.get(9).map(|i| format!("socket:[{i}]")))?
         })
     })?;
     fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
@@ -91,9 +94,32 @@ fn holder(address: SocketAddr) -> Option<String> {
     })
 }
 
+/// An address as the tables of /proc/net write it: words of 32 bits in hexadecimal, each in the byte order of the machine.
+fn table_ip(text: &str) -> Option<IpAddr> {
+    let mut bytes = [0; 16];
+    let words = text.len() / 8;
+    for (at, word) in bytes.chunks_mut(4).zip(0..words) {
+        at.copy_from_slice(&u32::from_str_radix(text.get(word * 8..word * 8 + 8)?, 16).ok()?.to_ne_bytes());
+    }
+    match words {
+        1 => <[u8; 4]>::try_from(&bytes[..4]).ok().map(IpAddr::from),
+        4 => Some(IpAddr::from(bytes).to_canonical()),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_the_tables_are_read() {
+        let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
+        assert_eq!(table_ip(&word([127, 0, 0, 1])), "127.0.0.1".parse().ok());
+        let mapped = [word([0; 4]), word([0; 4]), word([0, 0, 255, 255]), word([10, 1, 2, 3])].concat();
+        assert_eq!(table_ip(&mapped), "10.1.2.3".parse().ok());
+        assert_eq!([table_ip(""), table_ip("0100007"), table_ip("é00007F0")], [None; 3]);
+    }
 
     #[tokio::test]
     async fn a_taken_port_names_its_holder() {

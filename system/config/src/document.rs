@@ -78,7 +78,7 @@ section! {
         certificate: Option<PathBuf> = "\"\"";
         /// PEM file with the private key.
         key: Option<PathBuf> = "\"\"";
-        /// Let people sign in without TLS (by IMAP from this machine itself only). Off except on a closed test network: it shows
+        /// Let people sign in without TLS by submission, IMAP and POP3, from anywhere. Off except on a closed test network: it shows
         /// passwords to the wire.
         allow_plain_sign_in: bool = "false";
     }

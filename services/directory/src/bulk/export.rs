@@ -1,5 +1,6 @@
 //! Exporting accounts as the list that can be imported again.
 
+use super::guard::guarded;
 use crate::credentials::SCRAM_SCHEME;
 use crate::directory::{Directory, target_address};
 use crate::error::Error;
@@ -39,7 +40,7 @@ const HEADER: [&str; 12] = [
 ];
 
 impl Directory {
-    /// The accounts (without deleted ones) as CSV in UTF-8. Aliases stand with each account that they lead to directly,
+    /// The accounts (without deleted ones) as CSV in UTF-8; no cell is a formula to a spreadsheet. Aliases stand with each account that they lead to directly,
     /// if they lead to nobody else: an import makes an alias of one target.
     ///
     /// # Errors
@@ -75,7 +76,7 @@ impl Directory {
             })
         };
         for a in accounts.iter().filter(|a| !matches!(a.state, State::Deleted { .. })) {
-            out.write_record([
+            let cells = [
                 a.address.to_string(),
                 hashes.get(&a.id).cloned().unwrap_or_default(),
                 a.display_name.clone(),
@@ -88,8 +89,8 @@ impl Directory {
                 joined(groups.get_mut(&a.id)),
                 a.language.to_string(),
                 if a.state == State::Suspended { "yes" } else { "no" }.to_owned(),
-            ])
-            .map_err(broken)?;
+            ];
+            out.write_record(cells.iter().map(|cell| guarded(cell).into_owned())).map_err(broken)?;
         }
         let bytes = out.into_inner().map_err(|e| Error::List(e.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|e| Error::List(e.to_string()))?;

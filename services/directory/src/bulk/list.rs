@@ -1,5 +1,6 @@
 //! Reading a list of accounts: bytes to typed lines. Pure.
 
+use super::guard;
 use crate::change::NewPassword;
 use crate::error::Error;
 use crate::normal;
@@ -104,7 +105,7 @@ pub(crate) fn read(data: &[u8]) -> Result<List, Error> {
         number += text.as_bytes()[counted_to..begin + blank].iter().filter(|b| **b == b'\n').count() as u64;
         counted_to = begin + blank;
         let at = columns.iter().position(|c| *c == "address").unwrap_or(0);
-        let shown = record.get(at).unwrap_or_default().trim().chars().take(320).collect();
+        let shown = guard::plain(record.get(at).unwrap_or_default().trim()).chars().take(320).collect();
         lines.push(Line { number, shown, wish: wish(&columns, &record) });
     }
     Ok(List { lines, encoding })
@@ -135,7 +136,8 @@ fn wish(columns: &[&'static str], record: &csv::StringRecord) -> Result<Wish, Er
         return Err(Error::Value { what: "the line", why });
     }
     for (column, raw) in columns.iter().zip(record) {
-        let cell = raw.trim();
+        // A password is taken as it is written: no export has any.
+        let cell = guard::plain(raw.trim());
         if cell.is_empty() {
             continue;
         }

@@ -19,6 +19,7 @@
 //! changes nothing, and with `all_or_nothing` neither does any other line.
 
 mod export;
+mod guard;
 mod import;
 mod list;
 #[cfg(test)]

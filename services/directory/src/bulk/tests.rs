@@ -11,7 +11,7 @@ fn outcomes(report: &ImportReport) -> Vec<Outcome> {
 const LIST: &str = "\
 address,password,display_name,role,quota_bytes,aliases,groups,suspended
 anna@school.example,,Anna Berg,domain_admin,2G,head@school.example,staff@school.example,
-carl@school.example,long enough,Carl,,,,staff@school.example,no
+carl@school.example,long enough,=1+cmd|' /C calc'!A0,,,,staff@school.example,no
 dora@new.example,long enough,,,,,,yes
 ben@school.example,short,,,,,,
 carl@school.example,,,,,,,
@@ -61,6 +61,7 @@ async fn an_export_is_an_import(place: &Place) {
         .await
         .expect("is read");
     let list = d.export(&Export { hashes: true, byte_order_mark: true, domain: None }).await.expect("exports");
+    assert!(list.contains(",'=1+cmd|"), "a formula is text in the list: {list}");
     let report = d.import(ACTOR, list.clone().into(), &ImportOptions::default()).await.expect("is read");
     assert_eq!((report.unchanged, report.lines.len()), (4, 4), "{report:#?}");
     let other = Place::sqlite();

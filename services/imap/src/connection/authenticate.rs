@@ -104,7 +104,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
             }
         };
         self.answer(tag, &answer);
-        if self.auth_failures >= self.shared.settings.auth_failures_max {
+        if self.auth_failures >= self.session.settings.auth_failures_max {
             return Err(Stop::Bye(None, Cow::Borrowed("Too many failed sign-ins")));
         }
         Ok(())
@@ -125,7 +125,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
         );
         self.seat = Some(seat);
         self.session.account = Some(Arc::new(account));
-        let limit = self.shared.settings.command_max_bytes;
+        let limit = self.session.settings.command_max_bytes;
         self.framer.set_limits(FrameLimits { command_max_bytes: limit, literal_max_bytes: limit as u64 });
         Ok(())
     }

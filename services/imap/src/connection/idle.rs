@@ -32,8 +32,8 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
     /// IDLE until DONE.
     pub(super) async fn idle(&mut self, tag: String) -> Ran<()> {
         self.stream.queue(b"+ idling\r\n");
-        let until = Instant::now() + self.shared.settings.idle_timeout;
-        let keepalive = self.shared.settings.idle_keepalive;
+        let until = Instant::now() + self.session.settings.idle_timeout;
+        let keepalive = self.session.settings.idle_keepalive;
         let answer = loop {
             Box::pin(self.tell_news(true)).await?;
             if let Some(line) = self.stream.buffered_line(64, LineEnds::Tolerant) {
@@ -86,7 +86,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
         {
             return Err(Stop::Bye(None, "The account was closed".into()));
         }
-        let mut out = Out::new(&mut self.stream, self.shared.settings.chunk_bytes);
+        let mut out = Out::new(&mut self.stream, self.session.settings.chunk_bytes);
         self.session.push(&mut out).await?;
         if idle {
             // RFC 2177: IDLE tells everything of the selected mailbox, whatever NOTIFY says.

@@ -39,7 +39,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
         let done = match self.session.append_target(&mailbox, replace.as_ref()).await {
             Ok(target) => match self.read_messages(&target, item, literal).await {
                 Ok(upload) => {
-                    let mut out = Out::new(&mut self.stream, self.shared.settings.chunk_bytes);
+                    let mut out = Out::new(&mut self.stream, self.session.settings.chunk_bytes);
                     let done = self.session.append(target, upload, &mut out).await;
                     out.finish();
                     done
@@ -51,7 +51,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
                 Err(stop)
             }
         };
-        let mut out = Out::new(&mut self.stream, self.shared.settings.chunk_bytes);
+        let mut out = Out::new(&mut self.stream, self.session.settings.chunk_bytes);
         self.session.finish(&tag, done, true, &mut out).await?;
         out.finish();
         Ok(())
@@ -73,7 +73,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
             let stop = self.stop.clone();
             tokio::select! {
                 biased;
-                read = self.stream.read_exact_into(&mut body, size, self.shared.settings.transfer_timeout) => self.whole(read)?,
+                read = self.stream.read_exact_into(&mut body, size, self.session.settings.transfer_timeout) => self.whole(read)?,
                 () = stop.cancelled() => return Err(closing()),
             }
             let utf8 = item.utf8;
@@ -105,7 +105,7 @@ impl<B: Backend, A: Accounts + 'static> Link<B, A> {
         loop {
             match self.framer.advance(self.stream.buffered()) {
                 Step::More => {
-                    let within = self.shared.settings.transfer_timeout;
+                    let within = self.session.settings.transfer_timeout;
                     let read = tokio::select! {
                         biased;
                         read = self.stream.fill_more(within) => read,

@@ -59,7 +59,7 @@ pub struct Bench {
 pub fn settings() -> Settings {
     Settings {
         host: "mail.example".to_owned(),
-        plain_on_loopback: true,
+        plain_text_sign_in: true,
         command_max_bytes: 8192,
         append_messages_max: 3,
         annotation_max_bytes: 64,

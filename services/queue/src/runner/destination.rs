@@ -6,7 +6,7 @@ use crate::client::{Connection, TlsUse, Trouble};
 use crate::dns::Dns;
 use crate::route::{self, HostAnswer, NoRoute};
 use crate::{Settings, SmartHostTls};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -108,11 +108,30 @@ impl Destination {
 /// All destinations.
 pub struct Destinations<D> {
     dns: D,
-    settings: Settings,
+    rules: RwLock<Arc<Rules>>,
     connections: Arc<Semaphore>,
     list: Mutex<HashMap<String, Destination>>,
     opportunistic: ClientTls,
+}
+
+/// The settings as they are now, and what follows from them.
+pub struct Rules {
+    pub settings: Settings,
     smart_host_tls: Option<TlsUse>,
+}
+
+impl Rules {
+    fn new(settings: Settings, opportunistic: &ClientTls) -> Result<Self, String> {
+        let smart_host_tls = match &settings.smart_host {
+            None => None,
+            Some(host) => Some(match host.tls {
+                SmartHostTls::Opportunistic => TlsUse::Opportunistic(opportunistic.clone()),
+                SmartHostTls::Required => TlsUse::Required(ClientTls::verified(&host.ca_file).map_err(|e| e.to_string())?),
+                SmartHostTls::Implicit => TlsUse::Implicit(ClientTls::verified(&host.ca_file).map_err(|e| e.to_string())?),
+            }),
+        };
+        Ok(Self { settings, smart_host_tls })
+    }
 }
 
 /// Counts an entry that waits for a place, also when its task is dropped.
@@ -146,25 +165,43 @@ enum NoHost {
 impl<D: Dns> Destinations<D> {
     pub fn new(dns: D, settings: Settings) -> Result<Self, String> {
         let opportunistic = ClientTls::opportunistic().map_err(|e| e.to_string())?;
-        let smart_host_tls = match &settings.smart_host {
-            None => None,
-            Some(host) => Some(match host.tls {
-                SmartHostTls::Opportunistic => TlsUse::Opportunistic(opportunistic.clone()),
-                SmartHostTls::Required => TlsUse::Required(ClientTls::verified(&host.ca_file).map_err(|e| e.to_string())?),
-                SmartHostTls::Implicit => TlsUse::Implicit(ClientTls::verified(&host.ca_file).map_err(|e| e.to_string())?),
-            }),
-        };
         let connections = Arc::new(Semaphore::new(settings.connections.max(1)));
-        Ok(Self { dns, settings, connections, list: Mutex::default(), opportunistic, smart_host_tls })
+        let rules = RwLock::new(Arc::new(Rules::new(settings, &opportunistic)?));
+        Ok(Self { dns, rules, connections, list: Mutex::default(), opportunistic })
+    }
+
+    /// As for [`Destinations::new`]; then the old settings stay. Connections that are open go on; where a destination takes more
+    /// or fewer at once now, those under way are not counted any more.
+    pub fn set_settings(&self, settings: Settings) -> Result<(), String> {
+        let new = Rules::new(settings, &self.opportunistic)?;
+        let before = self.places();
+        *self.rules.write() = Arc::new(new);
+        let now = self.places();
+        if now != before {
+            for destination in self.list.lock().values_mut() {
+                destination.places = Arc::new(Semaphore::new(now));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings as they are now.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read())
     }
 
     fn places(&self) -> usize {
-        self.settings.per_destination.max(1)
+        self.rules.read().settings.per_destination.max(1)
     }
 
     /// The destination of a domain.
     pub fn key(&self, domain: &str) -> String {
-        self.settings.smart_host.as_ref().map_or_else(|| domain.to_owned(), |host| format!("{}:{}", host.host, host.port))
+        self.rules
+            .read()
+            .settings
+            .smart_host
+            .as_ref()
+            .map_or_else(|| domain.to_owned(), |host| format!("{}:{}", host.host, host.port))
     }
 
     /// Waits for a place at a destination; `free` is how many more entries could be claimed now. What waits here may be as
@@ -205,12 +242,13 @@ impl<D: Dns> Destinations<D> {
     }
 
     pub fn status(&self) -> Vec<Status> {
+        let places = self.places();
         let (list, now) = (self.list.lock(), now_s());
         let mut all: Vec<Status> = list
             .iter()
             .map(|(name, d)| Status {
                 name: name.clone(),
-                active: self.places() - d.places.available_permits(),
+                active: places.saturating_sub(d.places.available_permits()),
                 rests_s: (d.rest_until_s - now).max(0),
                 reason: d.reason.clone(),
             })
@@ -222,7 +260,7 @@ impl<D: Dns> Destinations<D> {
 
     /// Ends connections that were kept for longer than is polite.
     pub fn sweep(&self) {
-        let keep = self.settings.keep_idle;
+        let keep = self.rules.read().settings.keep_idle;
         let old: Vec<Connection> = {
             let mut list = self.list.lock();
             list.values_mut().flat_map(|d| d.kept.extract_if(.., |(_, since)| since.elapsed() >= keep).map(|(c, _)| c)).collect()
@@ -258,7 +296,8 @@ impl<D: Dns> Destinations<D> {
 
     /// Connects to the first host of the destination that answers.
     async fn open(&self, key: &str) -> Result<Connection, NoRoute> {
-        if let (Some(host), Some(tls)) = (&self.settings.smart_host, &self.smart_host_tls) {
+        let rules = self.rules();
+        if let (Some(host), Some(tls)) = (&rules.settings.smart_host, &rules.smart_host_tls) {
             let opened = self.open_smart_host(&host.host, host.port, tls, host.credentials.as_ref()).await;
             // Whatever is wrong with the smart host is the operator's to mend: the mail waits meanwhile, it does not bounce.
             return opened.map_err(|no_route| NoRoute { permanent: false, ..no_route });
@@ -266,12 +305,12 @@ impl<D: Dns> Destinations<D> {
         let tls = TlsUse::Opportunistic(self.opportunistic.clone());
         let mut tries = TRIES_MAX;
         if let Some(ip) = route::literal(key) {
-            return self.first_of(key, &[ip], self.settings.port, &tls, None, &mut tries).await.map_err(|e| match e {
+            return self.first_of(key, &[ip], rules.settings.port, &tls, None, &mut tries).await.map_err(|e| match e {
                 NoHost::Own(no_route) | NoHost::Other(no_route) => no_route,
             });
         }
         let mx = self.dns.mx(key).await;
-        let hosts = route::hosts(key, mx, &self.settings.host_name, |records| {
+        let hosts = route::hosts(key, mx, &rules.settings.host_name, |records| {
             for i in (1..records.len()).rev() {
                 records.swap(i, rand::random_range(0..=i));
             }
@@ -279,7 +318,7 @@ impl<D: Dns> Destinations<D> {
         let mut last: Option<NoRoute> = None;
         for host in hosts.iter().take(TRIES_MAX) {
             let tried = match self.addresses(host).await {
-                Ok(addresses) => self.first_of(host, &addresses, self.settings.port, &tls, None, &mut tries).await,
+                Ok(addresses) => self.first_of(host, &addresses, rules.settings.port, &tls, None, &mut tries).await,
                 Err(no_route) => Err(NoHost::Other(no_route)),
             };
             match tried {
@@ -335,7 +374,8 @@ impl<D: Dns> Destinations<D> {
         let own = |why: &str| NoHost::Own(NoRoute::never(format!("5.4.6 the mail would loop: {why}")));
         let mut last = None;
         // RFC 5321 5.1, 6.3: mail for others that leads back to ourselves would turn in a circle.
-        let is_own = |ip: &IpAddr| self.settings.own_addresses.contains(&SocketAddr::new(ip.to_canonical(), port));
+        let rules = self.rules();
+        let is_own = |ip: &IpAddr| rules.settings.own_addresses.contains(&SocketAddr::new(ip.to_canonical(), port));
         if let Some(ip) = addresses.iter().find(|ip| is_own(ip)) {
             return Err(own(&format!("{host} ({ip}) is this server itself")));
         }
@@ -378,12 +418,13 @@ impl<D: Dns> Destinations<D> {
         tls: &TlsUse,
         credentials: Option<&(String, String)>,
     ) -> Result<Connection, Trouble> {
-        let from = self.settings.source.iter().find(|ip| ip.is_ipv4() == to.is_ipv4()).copied();
-        let stream = match timeout(self.settings.connect_timeout, connect(to, from)).await {
+        let settings = &self.rules().settings;
+        let from = settings.source.iter().find(|ip| ip.is_ipv4() == to.is_ipv4()).copied();
+        let stream = match timeout(settings.connect_timeout, connect(to, from)).await {
             Err(_) => {
                 return Err(Trouble::Broken(format!(
                     "no connection to {host} ({to}) within {} s",
-                    self.settings.connect_timeout.as_secs()
+                    settings.connect_timeout.as_secs()
                 )));
             }
             Ok(Err(error)) => return Err(Trouble::Broken(format!("no connection to {host} ({to}): {error}"))),
@@ -391,11 +432,11 @@ impl<D: Dns> Destinations<D> {
         };
         // Where this site listens on all addresses of the machine (0.0.0.0, [::]), a connection to one of them comes from
         // that address.
-        let everywhere = self.settings.own_addresses.iter().any(|own| own.ip().is_unspecified() && own.port() == to.port());
+        let everywhere = settings.own_addresses.iter().any(|own| own.ip().is_unspecified() && own.port() == to.port());
         if everywhere && stream.local_addr().ip() == stream.peer_addr().ip() {
             return Err(Trouble::Loop(format!("{host} ({to}) is this server itself")));
         }
-        Connection::greet(stream, host, tls, credentials, &self.settings).await
+        Connection::greet(stream, host, tls, credentials, settings).await
     }
 }
 
@@ -412,7 +453,7 @@ impl<D: Dns> Place<'_, D> {
     pub async fn connection(&mut self, fresh: bool) -> Result<Connection, NoRoute> {
         while let Some((connection, since)) = self.kept() {
             // One that was found dead speaks for those that were kept as long.
-            if !fresh && since.elapsed() < self.owner.settings.keep_idle {
+            if !fresh && since.elapsed() < self.owner.rules().settings.keep_idle {
                 return Ok(connection);
             }
             tokio::spawn(connection.quit());
@@ -431,7 +472,7 @@ impl<D: Dns> Place<'_, D> {
     pub async fn give_back(&self, connection: Connection) {
         // Where connections are short, an idle one is worth less than somebody else's.
         let short = self.owner.connections.available_permits() == 0;
-        if short || connection.is_spent() || connection.used >= self.owner.settings.per_connection {
+        if short || connection.is_spent() || connection.used >= self.owner.rules().settings.per_connection {
             // The place is held until it has ended: others count connections too.
             connection.quit().await;
         } else if let Some(destination) = self.owner.list.lock().get_mut(&self.key) {

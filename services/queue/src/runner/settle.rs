@@ -123,8 +123,15 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
         let mut about = About { address: recipient.address, orcpt: recipient.orcpt, reply, host, courier, retry_until_s: None };
         if state == State::Waiting {
             let spread = rand::random::<f64>();
-            let next =
-                after_deferral(&self.settings, now, entry.created_s, entry.expires_s, attempts, recipient.delay_told, spread);
+            let next = after_deferral(
+                &self.settings().settings,
+                now,
+                entry.created_s,
+                entry.expires_s,
+                attempts,
+                recipient.delay_told,
+                spread,
+            );
             let last_chance_s = entry.expires_s.max(now + 1);
             match (next, wait) {
                 (_, Wait::NotYet(at_s)) => update.next_try_s = at_s,
@@ -189,7 +196,7 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
                     tracing::error!(trace = %entry.trace, queue = %entry.id, %fault, "the outcome of a try cannot be written; it is tried again");
                     left -= usize::from(stop.is_cancelled());
                     tokio::select! {
-                        () = tokio::time::sleep(self.settings.fault_pause) => {}
+                        () = tokio::time::sleep(self.settings().settings.fault_pause) => {}
                         () = stop.cancelled(), if !stop.is_cancelled() => {}
                     }
                 }
@@ -208,7 +215,7 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
     ) -> Report {
         let trace = TraceId(rand::random());
         let notice = Notice {
-            host_name: &self.settings.host_name,
+            host_name: &self.settings().settings.host_name,
             sender: to,
             action,
             about,

@@ -201,7 +201,6 @@ impl Store {
         let id = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         let mut parts = Parts { store: self, part: Part { begin, id, n: 0, last: false }, first_pack: None };
         let mut writer = Writer::default();
-        writer.fact(Fact::Decided(mark.decided.0, mark.decided.1));
         for row in db::fetch(db, "SELECT value FROM meta WHERE key = 'uid_validity'", vec![]).await? {
             writer.fact(Fact::UidValidity(row.text(0)?.parse().unwrap_or(0)));
         }
@@ -240,6 +239,8 @@ impl Store {
         for row in db::fetch(db, sql, vec![]).await? {
             writer.change(&change(&row)?);
         }
+        // In the last part: the logs of what it decides went into the packs with an earlier one.
+        writer.fact(Fact::Decided(mark.decided.0, mark.decided.1));
         parts.write(writer, true).await?;
         let value = parts.first_pack.unwrap_or(0).to_string();
         self.ask_behind(|answer| Op::Alone(Alone::Note { key: KEY, value, answer })).await

@@ -1,9 +1,9 @@
 //! The store's spool as the queue sees it.
 
 use super::smtp::report_delivery;
-use super::{now_s, store_limits};
+use super::{Wishes, now_s, store_limits};
 use bytes::Bytes;
-use std::time::Duration;
+use std::sync::Arc;
 use tokio::sync::watch;
 use twinpost_directory::{Directory, Originator, Resolution};
 use twinpost_message::QueueId;
@@ -15,15 +15,15 @@ use twinpost_store::{Delivery, Error, FlagNames, Folder, Outcome, OverQuotaPolic
 pub struct StoreSpool {
     store: Store,
     directory: Directory,
-    expire: Duration,
+    wishes: Arc<Wishes>,
     changes: tokio::sync::Mutex<watch::Receiver<u64>>,
 }
 
 impl StoreSpool {
-    /// Over this store and directory; reports are tried for as long as `expire`.
-    pub fn new(store: Store, directory: Directory, expire: Duration) -> Self {
+    /// Over this store and directory.
+    pub fn new(store: Store, directory: Directory, wishes: Arc<Wishes>) -> Self {
         let changes = tokio::sync::Mutex::new(store.spool_changes());
-        Self { store, directory, expire, changes }
+        Self { store, directory, wishes, changes }
     }
 }
 
@@ -107,7 +107,8 @@ impl Spool for StoreSpool {
             delay_told: r.delay_told,
         });
         let deliver =
-            update.reports.iter().map(|r| report_delivery(&self.directory, &r.to, &r.message, r.trace, self.expire)).collect();
+            update.reports.iter().map(|r| report_delivery(&self.directory, &r.to, &r.message, r.trace, self.wishes.expire()));
+        let deliver = deliver.collect();
         match self.store.spool_update(SpoolUpdate { id: update.id, rcpts: rcpts.collect(), deliver }).await {
             // An operator dropped it meanwhile: there is nothing left to write down.
             Ok(_) | Err(Error::NoQueueEntry(_)) => Ok(()),

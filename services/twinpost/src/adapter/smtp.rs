@@ -3,9 +3,10 @@
 //! One delivery is one commit: all local mailboxes and the queue entry for everybody else. The stored body begins with
 //! Return-Path and serves both; what goes out again begins after that field.
 
-use super::{SignIn, now_s, store_limits};
+use super::{SignIn, Wishes, now_s, store_limits};
 use bytes::Bytes;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use twinpost_directory::{Directory, Originator, Resolution, Target as DirectoryTarget};
 use twinpost_message::{AccountId, Address, TraceId};
@@ -29,10 +30,8 @@ pub struct SmtpBackend {
     pub store: Store,
     /// Our name in reports.
     pub host_name: String,
-    /// How long mail for other sites is tried.
-    pub expire: Duration,
-    /// The answer for a full mailbox is "later" instead of "no".
-    pub over_quota_later: bool,
+    /// How long mail is tried, and what is said of a full mailbox.
+    pub wishes: Arc<Wishes>,
 }
 
 /// What a recipient address stands for.
@@ -68,7 +67,7 @@ impl SmtpBackend {
         let limits = store_limits(&target.limits);
         match self.store.would_exceed(target.account, target.domain, &limits, size_bytes, 1).await {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Refusal::over_quota(self.over_quota_later)),
+            Ok(Some(_)) => Err(Refusal::over_quota(self.wishes.over_quota_later())),
             Err(error) => Err(trouble(&error, None)),
         }
     }
@@ -86,7 +85,7 @@ impl SmtpBackend {
             require_tls: false,
             held: false,
             account: client.identity.as_ref().map(|i| i.account),
-            expires_s: envelope.received_s + i64::try_from(self.expire.as_secs()).unwrap_or(i64::MAX / 2),
+            expires_s: envelope.received_s + i64::try_from(self.wishes.expire().as_secs()).unwrap_or(i64::MAX / 2),
             next_try_s: envelope.received_s,
             rcpts,
         }
@@ -110,7 +109,7 @@ impl SmtpBackend {
             trace,
         };
         tracing::info!(trace = %trace, about = %envelope.trace, to = %sender, "reported to the sender: delivered");
-        let delivery = report_delivery(&self.directory, sender, &notice.build(), trace, self.expire);
+        let delivery = report_delivery(&self.directory, sender, &notice.build(), trace, self.wishes.expire());
         if let Err(error) = self.store.deliver(delivery).await {
             tracing::error!(trace = %trace, %error, "a report of success could not be stored");
         }
@@ -266,7 +265,7 @@ impl Backend for SmtpBackend {
         };
         let answer = |mine: &Vec<usize>| {
             let refused = !mine.is_empty() && mine.iter().all(|place| matches!(delivered.outcomes[*place], Stored::OverQuota(_)));
-            if refused { Err(Refusal::over_quota(self.over_quota_later)) } else { Ok(()) }
+            if refused { Err(Refusal::over_quota(self.wishes.over_quota_later())) } else { Ok(()) }
         };
         let answers: Vec<Result<(), Refusal>> = of_recipient.iter().map(answer).collect();
         let told: Vec<About> = envelope
