@@ -141,7 +141,7 @@ impl Gateway {
         now_s: i64,
     ) -> Result<Recipient, Refusal> {
         let refusal = match policy.recipient(sender, to, so_far, |_| false) {
-            Err(refusal) if refusal.fault == Fault::Pin => refusal,
+            Err(refusal) if matches!(refusal.fault, Fault::Pin | Fault::NoPin) => refusal,
             answer => return answer,
         };
         // Who was answered by a number may write back without the PIN: the reply address has none.

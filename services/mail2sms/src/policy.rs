@@ -336,7 +336,7 @@ fn wrong_pin(given: bool) -> Refusal {
     } else {
         ("a PIN is needed: write the address like 13800138000.PIN@...", "需要密码：地址请写成 13800138000.密码@...")
     };
-    Refusal::new(Fault::Pin, 550, (7, 1), en, zh)
+    Refusal::new(if given { Fault::Pin } else { Fault::NoPin }, 550, (7, 1), en, zh)
 }
 
 fn not_your_group() -> Refusal {

@@ -101,12 +101,12 @@ fn senders_elsewhere_need_a_pin() {
         s.pins = pins;
     });
     let x = outside("x@y.example");
-    assert_eq!(ask(&policy, &x, "13800138000"), Err(Fault::Pin));
+    assert_eq!(ask(&policy, &x, "13800138000"), Err(Fault::NoPin));
     assert_eq!(ask(&policy, &x, "13800138000.ab13"), Err(Fault::Pin));
     assert_eq!(ask(&policy, &x, "138.0013.8000.Ab12"), one("+8613800138000"));
     // An answer to somebody elsewhere carries no proof of who writes: the PIN stays.
     let to = a("13800138000@mail2sms.example");
-    assert_eq!(policy.recipient(&x, &to, &[], |_| true).map_err(|r| r.fault), Err(Fault::Pin));
+    assert_eq!(policy.recipient(&x, &to, &[], |_| true).map_err(|r| r.fault), Err(Fault::NoPin));
     // The same domain's users here need none.
     assert_eq!(ask(&policy, &anna(), "13800138000"), one("+8613800138000"));
 }

@@ -58,7 +58,9 @@ pub enum Fault {
     Prefix,
     /// The sender may not send texts.
     Sender,
-    /// PIN missing or wrong. Whoever guesses PINs collects these: limit them.
+    /// No PIN where one is needed.
+    NoPin,
+    /// A wrong PIN, or too many of them.
     Pin,
     /// Nothing left for today.
     Quota,
@@ -90,6 +92,7 @@ impl Fault {
             Self::NoGroup => "no-group",
             Self::Prefix => "prefix",
             Self::Sender => "sender",
+            Self::NoPin => "no-pin",
             Self::Pin => "pin",
             Self::Quota => "quota",
             Self::TooManyNumbers => "too-many-numbers",

@@ -197,13 +197,13 @@ async fn who_was_answered_needs_no_pin(place: &Place) {
     let ask = async |sender: Sender, local: &str| {
         gateway.recipient(&sender, &a(&format!("{local}@sms.example")), &[], NOW_S).await.map(|r| r.numbers).map_err(|r| r.fault)
     };
-    assert_eq!(ask(anna(), "13800138000").await, Err(Fault::Pin));
+    assert_eq!(ask(anna(), "13800138000").await, Err(Fault::NoPin));
     assert_eq!(ask(anna(), "13800138000.4711").await, Ok(vec![number(ONE)]));
     send(&gateway, &anna(), "t1", &[ONE]).await.expect("accepted");
-    assert_eq!(ask(anna(), ONE).await, Err(Fault::Pin));
+    assert_eq!(ask(anna(), ONE).await, Err(Fault::NoPin));
     gateway.incoming(&sms(ONE), NOW_S).await.expect("the ledger answers");
     assert_eq!(ask(anna(), ONE).await, Ok(vec![number(ONE)]));
-    assert_eq!((ask(ben(), ONE).await, ask(anna(), TWO).await), (Err(Fault::Pin), Err(Fault::Pin)));
+    assert_eq!((ask(ben(), ONE).await, ask(anna(), TWO).await), (Err(Fault::NoPin), Err(Fault::NoPin)));
     // A refused PIN is nowhere in the audit.
     assert_eq!(ask(anna(), "13900139000.9999").await, Err(Fault::Pin));
     let lines =
@@ -222,6 +222,11 @@ async fn pins_are_not_guessed(place: &Place) {
             .map_err(|r| r.code)
             .map(|_| ())
     };
+    // Who forgets the PIN guesses nothing.
+    for _ in 0..30 {
+        let refusal = gateway.recipient(&anna(), &a("13800138000@sms.example"), &[], NOW_S).await.expect_err("no PIN");
+        assert_eq!((refusal.fault, refusal.code), (Fault::NoPin, 550));
+    }
     for n in 0..20 {
         assert_eq!(ask(anna(), &format!("{n:04}")).await, Err(550));
     }
