@@ -4,6 +4,7 @@
 //! happens before [`Engine::advance`] is called at the time that [`Engine::wake_at`] names. All times are milliseconds since the
 //! engine's start. The same options, orders, bytes and times give the same output.
 
+mod centre;
 mod general;
 mod incoming;
 mod line;
@@ -18,13 +19,14 @@ use crate::dice::Dice;
 use crate::options::{Card, Effect, Fault, Options, Timing, Until};
 use crate::phones::{Phones, Received, Repeats};
 use crate::storage::Storage;
+use centre::Kept;
 use incoming::Inbound;
 use line::{DataFor, Mode, Reply};
 pub use orders::EngineState;
 use profile::Profile;
 use send::Job;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// Bytes that wait for a terminal which does not read; what is beyond is lost, as on a wire.
 const OUT_MOST: usize = 256 * 1024;
@@ -75,6 +77,8 @@ pub struct Counters {
     pub acknowledged: u64,
     /// Stored messages that the terminal deleted.
     pub deleted: u64,
+    /// Messages whose validity ended before their phone was switched on.
+    pub expired: u64,
     /// Status reports made.
     pub reports: u64,
     /// Bytes changed on the way.
@@ -100,6 +104,7 @@ enum Timer {
     AckLate(u64),
     Retry,
     Registered(u8),
+    Expired(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +168,9 @@ pub struct Engine {
     full: bool,
     phones: Phones,
     centre: Centre,
+    kept: Vec<Kept>,
+    kept_told: u64,
+    phones_off: HashSet<String>,
     next_reference: u8,
     asked_ms: i64,
     waiting: VecDeque<Inbound>,
@@ -223,6 +231,9 @@ impl Engine {
             full: false,
             phones: Phones::default(),
             centre: Centre { reports: true, report_status: 0, report_delay_ms: options.report_delay_ms, refuse_repeats: false },
+            kept: Vec::new(),
+            kept_told: 0,
+            phones_off: HashSet::new(),
             next_reference: 0,
             asked_ms: epoch_ms,
             waiting: VecDeque::new(),
@@ -381,6 +392,7 @@ impl Engine {
             Timer::AckLate(number) => self.ack_late(number),
             Timer::Retry => self.deliver_waiting(),
             Timer::Registered(state) => self.set_network(state),
+            Timer::Expired(number) => self.expired(number),
         }
     }
 

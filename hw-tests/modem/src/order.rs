@@ -43,6 +43,13 @@ pub enum Order {
     Full(bool),
     /// Places of the SIM's memory.
     Capacity(usize),
+    /// A phone is switched on or off: the service centre keeps its messages until their validity is over.
+    Phone {
+        /// As messages name it, with `+` when international.
+        number: String,
+        /// On.
+        on: bool,
+    },
     /// The service centre makes status reports.
     Reports(bool),
     /// TP-ST of reports (23.040 9.2.3.15): 0 delivered, 0x46 validity period expired, ...
@@ -92,6 +99,7 @@ sim in|out|locked                  the card
 pin DIGITS|none                    the PIN that the SIM asks for from the next start on
 storage-full on|off                message memory full (+CMS ERROR: 322)
 capacity N                         places of the SIM's memory
+phone NUMBER off|on                a phone that is off: its messages wait until their validity is over
 report on|off                      the service centre makes status reports
 report status N | report delay MS  TP-ST of the reports; milliseconds until they come
 repeats refuse|take                the service centre refuses marked repeats (TP-FCS C5)
@@ -221,6 +229,7 @@ impl Order {
             ["storage-full"] => Self::Full(true),
             ["storage-full", word] => Self::Full(switch(word)?),
             ["capacity", n] => Self::Capacity(number::<usize>(n)?.min(10_000)),
+            ["phone", number, word] => Self::Phone { number: (*number).to_owned(), on: switch(word)? },
             ["report", "status", n] => Self::ReportStatus(number(n)?),
             ["report", "delay", ms] => Self::ReportDelay(number(ms)?),
             ["report", word] => Self::Reports(switch(word)?),

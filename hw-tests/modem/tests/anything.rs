@@ -100,6 +100,8 @@ fn ordered() -> impl Strategy<Value = &'static str> {
         "baud auto",
         "echo-delay 3",
         "healthy",
+        "phone +49 off",
+        "phone +49 on",
         "garble 0.5",
         "unsolicited 1",
         "signal 99",

@@ -221,3 +221,30 @@ fn parts_are_joined_and_their_repeats_known() {
     t.send(&wide(1, "hello "));
     assert_eq!((t.received[2].text.as_str(), t.received[2].reference), ("hello world", 0x1234));
 }
+
+#[test]
+fn a_phone_that_is_off_gets_it_later_or_never() {
+    let mut t = Talk::new(Options::default());
+    t.say("AT+CNMI=2,1,0,1,0\r");
+    t.order("phone +8613800138000 off");
+    // TP-VPF 2, TP-VP 0: five minutes.
+    let valid = |reject: u8, text: &str| {
+        let mut tpdu = submit(0x30 | reject, 0, &[], text);
+        tpdu.insert(13, 0);
+        tpdu
+    };
+    assert_eq!(t.send(&valid(0, "one")), "\r\n+CMGS: 0\r\n\r\nOK\r\n");
+    // 23.040 9.2.3.25: still held, and marked as a repeat.
+    assert_eq!(t.send(&valid(4, "one")), "\r\n+CMS ERROR: 197\r\n");
+    assert_eq!(t.pass(299_000), "");
+    let late = t.pass(1000);
+    assert!(late.starts_with("\r\n+CDS: 26\r\n") && late.ends_with("46\r\n"), "{late}");
+    assert!(t.received.is_empty());
+    t.send(&valid(0, "two"));
+    t.pass(60_000);
+    t.order("phone +8613800138000 on");
+    let report = t.pass(0);
+    assert!(report.ends_with("00\r\n"), "{report}");
+    assert_eq!((t.received.len(), t.received[0].text.as_str(), t.engine.counters().expired), (1, "two", 1));
+    assert_eq!(t.pass(400_000), "", "its validity is of no account any more");
+}

@@ -51,12 +51,11 @@ impl Engine {
         self.deliver_waiting();
     }
 
-    /// The status report of a message that goes out now.
-    pub(super) fn report_of(&mut self, submit: &Submit) -> Inbound {
-        let seconds = self.now_ms().div_euclid(1000);
-        let sent = stamp::octets(seconds, self.options.zone_quarters);
-        let done = stamp::octets(seconds + self.centre.report_delay_ms as i64 / 1000, self.options.zone_quarters);
-        let tpdu = tpdu::status_report(submit.reference, &submit.to, sent, done, self.centre.report_status);
+    /// The status report of a message that was sent at `sent_ms` and came to its end now.
+    pub(super) fn report_of(&self, submit: &Submit, sent_ms: i64, status: u8) -> Inbound {
+        let moment = |ms: i64| stamp::octets(ms.div_euclid(1000), self.options.zone_quarters);
+        let done = moment(self.now_ms() + self.centre.report_delay_ms as i64);
+        let tpdu = tpdu::status_report(submit.reference, &submit.to, moment(sent_ms), done, status);
         Inbound { report: true, tpdu, class: None, not_before: 0 }
     }
 

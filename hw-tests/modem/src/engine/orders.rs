@@ -25,6 +25,8 @@ pub struct EngineState {
     pub waiting: usize,
     /// Long messages of which phones miss parts.
     pub incomplete: usize,
+    /// Messages that the service centre keeps for phones that are off.
+    pub kept: usize,
     /// Fixed speed.
     pub baud: Option<u32>,
 }
@@ -81,6 +83,7 @@ impl Engine {
                 self.storage.resize(Memory::Sm, places);
                 self.deliver_waiting();
             }
+            Order::Phone { number, on } => self.switch_phone(&number, on),
             Order::Reports(on) => self.centre.reports = on,
             Order::ReportStatus(status) => self.centre.report_status = status,
             Order::ReportDelay(ms) => self.centre.report_delay_ms = ms,
@@ -126,6 +129,7 @@ impl Engine {
             stored: (self.storage.used(Memory::Sm), self.storage.capacity(Memory::Sm)),
             waiting: self.waiting.len(),
             incomplete: self.phones.incomplete(),
+            kept: self.kept.len(),
             baud: self.speed,
         }
     }

@@ -169,21 +169,7 @@ impl Engine {
         if centre.is_empty() {
             return Err(330);
         }
-        if self.centre.refuse_repeats && submit.reject_duplicates && self.phones.knows(&submit) {
-            // 23.040 9.2.3.22: 0xC5 SM rejected, duplicate SM.
-            return Err(0xc5);
-        }
-        self.counters.accepted += 1;
-        if submit.wants_report && self.centre.reports {
-            let report = self.report_of(&submit);
-            self.counters.reports += 1;
-            self.after(self.centre.report_delay_ms, Timer::Report(Box::new(report)));
-        }
-        let (now_ms, asked_ms) = (self.now_ms(), self.asked_ms);
-        if let Some(message) = self.phones.take(submit, &octets, &centre, now_ms, asked_ms) {
-            self.counters.received += 1;
-            self.received.push(message);
-        }
+        self.centre_takes(submit, octets, centre)?;
         Ok(reference)
     }
 }
