@@ -212,7 +212,10 @@ impl Driver {
         match (registration, full) {
             (Registration::Home | Registration::Roaming, None) => self.phase(Phase::Ready, "registered"),
             (Registration::Home | Registration::Roaming, Some(storage)) => {
-                self.phase(Phase::StorageFull, &format!("all {} places of the memory {} are full", storage.total, storage.memory))
+                self.phase(
+                    Phase::StorageFull,
+                    &format!("all {} places of the memory {} are full", storage.total, storage.memory),
+                );
             }
             (Registration::Denied, _) => self.phase(Phase::Denied, "the network does not admit the SIM card"),
             (Registration::Emergency, _) => self.phase(Phase::Denied, "the network admits only emergency calls"),

@@ -205,16 +205,18 @@ async fn messages_in_the_midst_of_sends_are_kept() {
 
 /// On a line with noise every answer that says "accepted" is true, and every one that says "not sent" too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[allow(clippy::print_stdout)] // figures for who runs it by hand
 async fn noise_makes_no_lies() {
+    let number = |name, otherwise| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise);
     let bench = bench_with("plain", |options, settings| {
-        options.seed = 7;
+        options.seed = number("TWINPOST_SEED", 7);
         settings.timing.answer_max = Some(std::time::Duration::from_millis(150));
         settings.timing.send_max = Some(std::time::Duration::from_millis(150));
     });
     bench.ready().await;
     bench.sim().order(Order::Garble(0.002)).unwrap();
     let (mut accepted, mut unknown) = (0, 0);
-    for _ in 0..60 {
+    for _ in 0..number("TWINPOST_SENDS", 60) {
         bench.state("able to send", |s| s.phase.can_send()).await;
         match bench.hello().await {
             Ok(_) => accepted += 1,
@@ -224,6 +226,7 @@ async fn noise_makes_no_lies() {
     }
     bench.sim().order(Order::Healthy).unwrap();
     let submitted = bench.sim().counters().accepted;
+    println!("{accepted} accepted, {unknown} unknown, {submitted} in the network, {:?}", bench.modem.state().borrow().counters);
     assert!(accepted > 0);
     assert!((accepted..=accepted + unknown).contains(&submitted), "{accepted} accepted, {unknown} unknown, {submitted} sent");
 }
@@ -276,6 +279,7 @@ async fn a_modem_without_network_is_made_to_search() {
 /// Longer by hand: `TWINPOST_SENDS=20000 cargo test -p twinpost-modem --test simulator storm -- --nocapture`.
 /// Hangs, restarts, refusals, noise and incoming messages at once; every answer must be true.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[allow(clippy::print_stdout)] // figures for who runs it by hand
 async fn a_storm_of_faults_makes_no_lies() {
     let sends: u64 = std::env::var("TWINPOST_SENDS").ok().and_then(|n| n.parse().ok()).unwrap_or(250);
     let mut bench = bench_with("plain", |options, settings| {
@@ -332,6 +336,7 @@ async fn a_storm_of_faults_makes_no_lies() {
 /// Prints how long a send takes with a modem that answers at once, from a standing start. No assertion on time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
+#[allow(clippy::print_stdout)] // figures for who runs it by hand
 async fn how_fast() {
     let bench = bench_with("plain", |_, settings| settings.timing.watch = std::time::Duration::from_secs(30));
     bench.ready().await;
