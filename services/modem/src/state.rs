@@ -132,6 +132,13 @@ pub struct Storage {
     pub total: u16,
 }
 
+impl Storage {
+    /// Nine tenths full, or one place left: somebody should find out why it is not emptied.
+    pub fn nearly_full(&self) -> bool {
+        self.total > 0 && (u32::from(self.used) * 10 >= u32::from(self.total) * 9 || self.used + 1 >= self.total)
+    }
+}
+
 /// Counted since the driver's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
@@ -220,4 +227,16 @@ impl State {
 /// Unix time in seconds.
 pub(crate) fn now_s() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearly_full() {
+        let storage = |used, total| Storage { memory: "SM".into(), used, total }.nearly_full();
+        assert!(!storage(0, 0) && !storage(7, 10) && !storage(44, 50) && !storage(8, 10));
+        assert!(storage(9, 10) && storage(45, 50) && storage(1, 2) && storage(50, 50));
+    }
 }

@@ -76,14 +76,12 @@ impl Driver {
 
     /// Counts a place of the receiving memory taken or freed, so that a full one is known at once.
     fn count_place(&mut self, memory: &str, by: i32) {
-        let mut full = false;
         self.told(|s| {
             if let Some(storage) = s.storage.as_mut().filter(|s| s.memory == memory) {
                 storage.used = u16::try_from((i32::from(storage.used) + by).max(0)).unwrap_or(u16::MAX).min(storage.total);
-                full = storage.used >= storage.total;
             }
         });
-        if full != (self.state.borrow().phase == crate::Phase::StorageFull) && self.state.borrow().phase.can_send() {
+        if self.state.borrow().phase.can_send() {
             self.judge();
         }
     }

@@ -208,9 +208,14 @@ impl Driver {
         if before != registration {
             self.told(|s| s.operator = None);
         }
-        let full = self.state.borrow().storage.clone().filter(|s| s.total > 0 && s.used >= s.total);
+        let storage = self.state.borrow().storage.clone();
+        let ready = match storage.as_ref().filter(|s| s.nearly_full()) {
+            Some(s) => format!("registered; the memory {} is nearly full, {} of {} places", s.memory, s.used, s.total),
+            None => "registered".to_owned(),
+        };
+        let full = storage.filter(|s| s.total > 0 && s.used >= s.total);
         match (registration, full) {
-            (Registration::Home | Registration::Roaming, None) => self.phase(Phase::Ready, "registered"),
+            (Registration::Home | Registration::Roaming, None) => self.phase(Phase::Ready, &ready),
             (Registration::Home | Registration::Roaming, Some(storage)) => {
                 self.phase(
                     Phase::StorageFull,
