@@ -4,6 +4,17 @@
 //! numbers. Failure classes: `Error` (octets that are no such PDU), `TooLong` (a text over the allowed number of parts),
 //! `NumberError` (what was typed is no number). Text is never lost silently: what the 7-bit tables lack goes as UCS-2.
 //!
+//! ```
+//! use twinpost_gsm::{Address, Options, Submit, segment};
+//! let segments = segment("第二个节点的磁盘已满", &Options::default())?;
+//! let to = Address::parse("+86 138 0013 8000").expect("a number");
+//! for part in segments.parts(7) {
+//!     let pdu = Submit::new(to.clone(), segments.dcs(None), part.data).encode();
+//!     assert_eq!(pdu.len(), 34); // for `AT+CMGS=`
+//! }
+//! # Ok::<(), twinpost_gsm::TooLong>(())
+//! ```
+//!
 //! Way out: `segment` -> `Segments::parts` -> `Submit` -> `encode`. Way in: `Pdu::decode` -> `UserData::info` -> `Joiner` -> `Reader`.
 #![no_std]
 
