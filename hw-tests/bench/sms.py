@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Text messages: how many a minute a driver gets through a modem that answers at once, and how long one waits in an idle driver.
 
-Contract: each driver is measured alone, in a fresh folder, with the simulated modem (`twinpost-modem`, instant) on its port; whatever was
-started is stopped. Times are the modem's own: `asked` in its record is when `AT+CMGS` came. A driver is a class with `name`, `period_s` (how often it looks),
-`start(folder, port)`, `submit(number, text)` and `stop()`; `measure` does the rest, so another one is measured by the same rule. As a program it
-measures smsd of smstools and gammu-smsd, as Debian sets them and tuned, and writes bench-results/sms.json and sms.md.
+Contract: each driver is measured alone, in a fresh folder, with the simulated modem (`twinpost-modem`, instant) on its port;
+whatever was started is stopped. Times are the modem's own: `asked` in its record is when `AT+CMGS` came. A driver is a class with
+`name`, `period_s` (how often it looks), `start(folder, port)`, `submit(number, text)` and `stop()`; `measure` does the rest, so
+another one is measured by the same rule. As a program it measures smsd of smstools and gammu-smsd, as Debian sets them and tuned,
+and writes bench-results/sms.json and sms.md.
 """
 import argparse
 import datetime

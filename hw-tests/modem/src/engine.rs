@@ -453,6 +453,17 @@ impl Engine {
     }
 }
 
+/// Types any bytes to a modem, the first one chooses the family.
+pub fn fuzz(data: &[u8]) {
+    let Some((first, bytes)) = data.split_first() else { return };
+    let family = &crate::family::FAMILIES[usize::from(*first) % crate::family::FAMILIES.len()];
+    let mut engine = Engine::new(Options { family, epoch_ms: Some(0), ..Options::default() });
+    for (now, chunk) in bytes.chunks(64).enumerate() {
+        engine.input(now as u64 * 100, chunk);
+        engine.output(now as u64 * 100);
+    }
+}
+
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("family", &self.options.family.name).field("now", &self.now).finish_non_exhaustive()

@@ -25,7 +25,7 @@ pub mod tpdu;
 pub use address::{Number, hex, unhex};
 pub use alphabet::{decode, decode_ucs2, encode, encode_ucs2, pack, unpack};
 pub use dice::Dice;
-pub use engine::{Counters, Engine, EngineState, PortAct};
+pub use engine::{Counters, Engine, EngineState, PortAct, fuzz};
 pub use family::{FAMILIES, Family};
 pub use options::{Card, Effect, Fault, Line, Options, Stage, Timing, Until};
 pub use order::{HELP, Order};

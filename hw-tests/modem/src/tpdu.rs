@@ -393,3 +393,11 @@ pub fn status_report(reference: u8, to: &Number, sent: [u8; 7], done: [u8; 7], s
     out.push(status);
     out
 }
+
+/// Reads any octets as everything that they could be.
+pub fn fuzz(data: &[u8]) {
+    let _ = Submit::decode(data);
+    if let Ok(deliver) = Deliver::decode(data) {
+        let _ = deliver.data();
+    }
+}

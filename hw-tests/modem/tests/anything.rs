@@ -137,7 +137,8 @@ proptest! {
 
     #[test]
     fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Submit::decode(&octets);
+        twinpost_hw_modem::tpdu::fuzz(&octets);
+        twinpost_hw_modem::fuzz(&octets);
         if let Ok(deliver) = Deliver::decode(&octets) {
             prop_assert!(deliver.data().is_ok());
         }

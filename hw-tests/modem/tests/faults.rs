@@ -83,6 +83,13 @@ fn errors_on_order_and_by_chance() {
     assert!(t.received.is_empty());
     assert_eq!(t.send(&tpdu), "\r\n+CMS ERROR: 332\r\n");
     assert_eq!(t.received.len(), 1, "the error lied: the message went out");
+    t.order("error 42 after-prompt");
+    assert_eq!(t.send(&tpdu), "\r\n+CMS ERROR: 42\r\n");
+    t.say(&format!("AT+CMGW={}\r", tpdu.len()));
+    t.say(&format!("00{}\u{1a}", twinpost_hw_modem::hex(&tpdu)));
+    t.order("error 27 before");
+    assert_eq!(t.say("AT+CMSS=1\r"), "\r\n+CMS ERROR: 27\r\n");
+    assert_eq!(t.received.len(), 1);
     t.say("AT+CMEE=1\r");
     t.order("cme 100 2");
     assert_eq!([t.say("AT+CSQ\r"), t.say("AT+CSQ\r")], ["\r\n+CME ERROR: 100\r\n", "\r\n+CME ERROR: 100\r\n"]);

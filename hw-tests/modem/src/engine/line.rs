@@ -1,7 +1,7 @@
 //! The serial line: echo, command lines, `;`, `A/`, data after a prompt, answers (V.250 clause 5, 27.005 clause 3).
 
 use super::{Engine, OUT_MOST, Power, URC_MOST};
-use crate::options::Until;
+use crate::options::{Fault, Stage, Until};
 use std::collections::VecDeque;
 
 const LINE_MOST: usize = 1024;
@@ -305,11 +305,13 @@ impl Engine {
         self.counters.prompts += 1;
         let prompt = format!("\r\n{}", self.options.family.prompt);
         self.put(prompt.into_bytes());
-        let stage = self.fault.filter(|f| f.stage == crate::options::Stage::AfterPrompt);
-        if let Some(fault) = stage {
+        if let Some(fault) = self.fault.filter(|f| f.stage == Stage::AfterPrompt) {
             self.counters.faults += 1;
             self.fault = None;
-            self.stop_by(fault.effect);
+            if !self.stop_by(fault.effect) {
+                // An error has its place behind Ctrl-Z.
+                self.fault = Some(Fault { stage: Stage::AfterSend { sent: false }, ..fault });
+            }
         }
         if self.dead.is_none() && self.power == Power::On {
             let held = std::mem::take(&mut self.held);

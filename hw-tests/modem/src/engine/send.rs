@@ -27,6 +27,16 @@ impl Engine {
         (self.function != 1).then_some(Reply::Cms(302))
     }
 
+    /// The fault of a send without prompt (`+CMSS`): one that has its place at the prompt stops it before it goes out.
+    pub(super) fn choose_fault_of_stored(&mut self) {
+        self.choose_fault();
+        if let Some(fault) = &mut self.fault
+            && !matches!(fault.stage, Stage::AfterSend { .. })
+        {
+            fault.stage = Stage::AfterSend { sent: false };
+        }
+    }
+
     fn choose_fault(&mut self) {
         self.fault = self.faults.pop_front();
         for n in 0..self.chances.len() {

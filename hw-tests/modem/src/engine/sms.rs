@@ -251,6 +251,7 @@ impl Engine {
         let pdu = stored.pdu.clone();
         let Some((centre, tpdu)) = split_centre(&pdu) else { return Reply::Cms(304) };
         self.asked_ms = self.now_ms();
+        self.choose_fault_of_stored();
         self.send(super::send::Job { octets: tpdu.to_vec(), centre, command: "+CMSS" });
         Reply::Later
     }
