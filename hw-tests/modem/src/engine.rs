@@ -366,6 +366,9 @@ impl Engine {
                     self.unsolicited_line((*line).to_owned());
                 }
                 let ms = self.radio_ms(1500, 4000);
+                if ms > 0 && self.sim_ready() {
+                    self.find_network(ms);
+                }
                 self.after(ms, Timer::Ready);
             }
             Timer::Ready => {

@@ -151,6 +151,17 @@ fn a_radio_takes_its_time() {
 }
 
 #[test]
+fn a_cold_modem_starts_and_searches() {
+    let family = twinpost_hw_modem::Family::named("sim800").expect("it is in the list");
+    let mut t = Talk::cold(Options { family, timing: Timing::Radio, booted: false, ..Options::default() });
+    assert_eq!(t.say("AT\r"), "", "nothing before it has started");
+    assert_eq!(t.pass(3000), "\r\nRDY\r\n\r\n+CFUN: 1\r\n\r\n+CPIN: READY\r\n");
+    t.say("ATE0\r");
+    assert_eq!(t.say("AT+CREG=1;+CREG?\r"), "\r\n+CREG: 1,2\r\n\r\nOK\r\n");
+    assert_eq!(t.pass(4000), "\r\n+CREG: 1\r\n\r\nCall Ready\r\n\r\nSMS Ready\r\n");
+}
+
+#[test]
 fn the_wrong_speed_is_illegible() {
     let mut t = Talk::new(Options { baud: Some(9600), ..Options::default() });
     t.engine.set_line_speed(Some(115_200));

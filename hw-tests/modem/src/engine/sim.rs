@@ -1,7 +1,7 @@
 //! The SIM: PIN, PUK, wrong tries, IMSI (27.007 8.3, 5.6; 27.005 3.2.5 for what messages say without it).
 
-use super::Engine;
 use super::line::{Op, Reply};
+use super::{Engine, Timer};
 use crate::options::Card;
 
 /// What `+CPIN?` says.
@@ -141,14 +141,18 @@ impl Engine {
 
     fn unlocked(&mut self) {
         self.pin_done = true;
-        let (state, ms) = (self.network, self.radio_ms(1500, 6000));
-        // Not in the network at the instant of the PIN: searching first.
-        if ms > 0 && matches!(state, 1 | 5) {
-            self.network = 2;
-            self.after(ms, super::Timer::Registered(state));
-        } else {
-            self.network = 0;
-            self.after(0, super::Timer::Registered(state));
+        let ms = self.radio_ms(1500, 6000);
+        self.find_network(ms);
+    }
+
+    /// Not in the network at the instant of the start or of the PIN: searching first, if the radio takes its time.
+    pub(super) fn find_network(&mut self, ms: u64) {
+        if self.timers.values().any(|t| matches!(t, Timer::Registered(_))) {
+            return;
         }
+        let state = self.network;
+        let searching = ms > 0 && matches!(state, 1 | 5);
+        self.network = if searching { 2 } else { 0 };
+        self.after(if searching { ms } else { 0 }, Timer::Registered(state));
     }
 }
