@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_serial::{ClearBuffer, FlowControl, SerialPort as _, SerialPortBuilderExt as _, SerialStream};
 
@@ -95,7 +96,8 @@ impl LockFile {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                     let text = std::fs::read_to_string(&path).unwrap_or_default();
                     let pid = text.split_whitespace().next().and_then(|p| p.parse::<i32>().ok()).filter(|p| *p > 0);
-                    if let Some(pid) = pid.filter(|&pid| alive(pid)) {
+                    let written = std::fs::metadata(&path).and_then(|m| m.modified()).ok();
+                    if let Some(pid) = pid.filter(|&pid| alive(pid) && !started_after(pid, written)) {
                         return Err(format!("the lock file {} belongs to process {pid}", path.display()));
                     }
                     // Left behind by a process that is gone.
@@ -113,6 +115,23 @@ impl LockFile {
 fn alive(pid: i32) -> bool {
     // EPERM: it lives and belongs to somebody else
     !matches!(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None), Err(nix::errno::Errno::ESRCH))
+}
+
+/// Whether the process began after the lock file was written: then the number was given out anew (after a crash, or in a
+/// container, where every start has the same numbers), and the port would be "busy" for ever.
+fn started_after(pid: i32, written: Option<SystemTime>) -> bool {
+    let started_s = || -> Option<u64> {
+        // proc(5): the 22nd field of stat is the start in hundredths of a second since the boot; the second field, in
+        // brackets, may hold anything.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let kernel = std::fs::read_to_string("/proc/stat").ok()?;
+        let boot_s: u64 = kernel.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
+        Some(boot_s + ticks / 100)
+    };
+    let written_s = written.and_then(|w| w.duration_since(UNIX_EPOCH).ok()).map(|d| d.as_secs());
+    // Two seconds for rounding on both sides.
+    matches!((started_s(), written_s), (Some(started), Some(written)) if started > written + 2)
 }
 
 impl Drop for LockFile {
@@ -139,6 +158,11 @@ mod tests {
         assert!(!path.exists());
         // Process ids end at 2^22 on Linux: nobody has this one.
         std::fs::write(&path, "   9999999\n").unwrap();
+        assert!(LockFile::take(dir.path(), device).unwrap().is_some());
+        // Our number, but from a life before this one.
+        std::fs::write(&path, format!("{:>10}\n", std::process::id())).unwrap();
+        let old = SystemTime::now() - std::time::Duration::from_secs(3_000_000);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         assert!(LockFile::take(dir.path(), device).unwrap().is_some());
         // Rubbish is nobody's.
         std::fs::write(&path, "x").unwrap();

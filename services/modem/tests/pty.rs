@@ -145,3 +145,38 @@ async fn the_barest_modem_that_can_send() {
     modem.stop().await;
     other.abort();
 }
+
+#[tokio::test]
+async fn the_radio_link_is_kept_only_while_more_is_queued() {
+    let (master, _slave, settings) = line();
+    let (told, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let mut data = false;
+    let other = tokio::spawn(peer(master, move |line| {
+        let answer = match line {
+            _ if std::mem::take(&mut data) => "\r\n+CMGS: 1\r\n\r\nOK\r\n",
+            "AT+CREG?" => "\r\n+CREG: 1,1\r\n\r\nOK\r\n",
+            "AT+CPIN?" => "\r\n+CPIN: READY\r\n\r\nOK\r\n",
+            _ if line.starts_with("AT+CMGS=") => {
+                data = true;
+                "\r\n> "
+            }
+            _ => "\r\nOK\r\n",
+        };
+        if line.starts_with("AT+CMGS") || line.starts_with("AT+CMMS") {
+            told.send(line.to_owned()).unwrap();
+        }
+        answer.as_bytes().to_vec()
+    }));
+    let (modem, _events) = Modem::start(settings);
+    phase(&modem, Phase::Ready).await;
+    assert_eq!(modem.send(&[1, 0], None, false).await, Ok(1));
+    assert_eq!(lines.recv().await.as_deref(), Some("AT+CMGS=2"), "nothing before a single message");
+    for more in [true, false] {
+        assert_eq!(modem.send(&[1, 0, 3], None, more).await, Ok(1));
+    }
+    assert_eq!(lines.recv().await.as_deref(), Some("AT+CMMS=1"));
+    assert_eq!(lines.recv().await.as_deref(), Some("AT+CMGS=3"));
+    assert_eq!(lines.recv().await.as_deref(), Some("AT+CMGS=3"), "mode 1 ends by itself");
+    modem.stop().await;
+    other.abort();
+}
