@@ -28,7 +28,7 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use twinpost_message::view::Snapshot;
 use twinpost_message::{AccountId, BodyHash, DomainId, MailboxId, ModSeq, Parsed, QueueId, Uid};
 use twinpost_sql::{Database, Location};
@@ -210,6 +210,7 @@ impl Store {
             intake: intake_rx,
             outbox: outbox.clone(),
             work: work.clone(),
+            turns: Arc::new(Semaphore::new(1)),
             known: Recent::new(100_000),
             damaged: damaged.clone(),
         };

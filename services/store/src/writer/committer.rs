@@ -91,7 +91,8 @@ impl Committer {
                         weight += op.weight();
                         ops.push(op);
                     }
-                    Some(Work::Packed { ops: mut packed, places, fresh, arrived }) => {
+                    Some(Work::Packed { ops: mut packed, places, fresh, arrived, turn }) => {
+                        drop(turn);
                         // Rare operations come this way too when they must stand behind the packs.
                         if packed.iter().any(|op| matches!(op, Op::Alone(_))) {
                             // The last of them decides their arrivals.
@@ -102,7 +103,7 @@ impl Committer {
                                     op @ Op::Alone(_) => Work::Op(op),
                                     op => {
                                         let (places, fresh) = (places.clone(), fresh.clone());
-                                        Work::Packed { ops: vec![op], places, fresh, arrived }
+                                        Work::Packed { ops: vec![op], places, fresh, arrived, turn: None }
                                     }
                                 };
                                 waiting.push_front(piece);

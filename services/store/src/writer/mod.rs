@@ -33,7 +33,7 @@ use crate::types::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use twinpost_message::view::Snapshot;
 use twinpost_message::{AccountId, BodyHash, BodyId, DomainId, MailboxId, QueueId, Uid};
 
@@ -217,6 +217,8 @@ pub(crate) enum Work {
         fresh: HashMap<BodyHash, bool>,
         /// Pack and place of their record of arrivals; none: it is decided with a later one.
         arrived: Option<(u32, u64)>,
+        /// Stage 1 writes the next batch when this is let go: see [`packer`].
+        turn: Option<OwnedSemaphorePermit>,
     },
     /// The last of all.
     Close(oneshot::Sender<()>),

@@ -3,6 +3,8 @@
 //! Contract: a batch leaves for stage 2 only after its bodies are durable. A body that the index already has is not written
 //! again; nor is one that an earlier batch wrote, even if its commit failed: the record is there, stage 2 makes the row.
 //! Each batch says in the packs, in the same sync, for whom its bodies are ([`arrival`]).
+//! At most one batch waits for stage 2: while it does, mail gathers here, so that both stages sync once for many messages and
+//! not often for few. An idle writer never waits.
 //! A body whose record is known to be damaged is written again, and stage 2 points its row to the new record.
 
 use super::{BATCH_BYTES_MAX, BATCH_OPS_MAX, BATCH_WEIGHT_MAX, Intake, Op, Work};
@@ -17,7 +19,7 @@ use crate::writer::state::Recent;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use twinpost_message::BodyHash;
 use twinpost_sql::Database;
 
@@ -32,6 +34,8 @@ pub(crate) struct Packer {
     pub packs: PackSet,
     pub intake: mpsc::Receiver<Intake>,
     pub work: mpsc::Sender<Work>,
+    /// One permit: the place of the batch that waits for stage 2.
+    pub turns: Arc<Semaphore>,
     pub outbox: Arc<Outbox>,
     pub known: Recent<BodyHash, Location>,
     pub damaged: Arc<Mutex<HashSet<BodyHash>>>,
@@ -66,6 +70,18 @@ impl Packer {
                 }
                 waiting.extend(arrived.drain(..));
             }
+            let turn = match waiting.front() {
+                Some(Intake::Op(_)) => {
+                    let turn = self.turns.clone().acquire_owned().await.ok();
+                    while waiting.len() < BATCH_OPS_MAX
+                        && let Ok(item) = self.intake.try_recv()
+                    {
+                        waiting.push_back(item);
+                    }
+                    turn
+                }
+                _ => None,
+            };
             let mut ops = Vec::new();
             let (mut weight, mut bytes) = (0, 0);
             while let Some(Intake::Op(op)) = waiting.front() {
@@ -79,7 +95,7 @@ impl Packer {
                 }
             }
             if !ops.is_empty() {
-                if self.batch(ops).await.is_err() {
+                if self.batch(ops, turn).await.is_err() {
                     break;
                 }
                 continue;
@@ -118,7 +134,7 @@ impl Packer {
     }
 
     /// Err: stage 2 has stopped.
-    async fn batch(&mut self, mut ops: Vec<Op>) -> Result<(), ()> {
+    async fn batch(&mut self, mut ops: Vec<Op>, turn: Option<OwnedSemaphorePermit>) -> Result<(), ()> {
         let mut needed: HashMap<BodyHash, Prepared> = HashMap::new();
         for op in &ops {
             op.bodies(|body| {
@@ -164,7 +180,7 @@ impl Packer {
         if ops.is_empty() {
             return Ok(());
         }
-        self.work.send(Work::Packed { ops, places: Arc::new(places), fresh, arrived }).await.map_err(|_| ())
+        self.work.send(Work::Packed { ops, places: Arc::new(places), fresh, arrived, turn }).await.map_err(|_| ())
     }
 
     /// Where the bodies are that are stored already; answers those whose records are damaged and must be written again.
