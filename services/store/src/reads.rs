@@ -3,13 +3,18 @@
 use crate::db::{self, Row, Value};
 use crate::pack::{Location, PackError};
 use crate::types::{Annotation, Change, ChangeKind, Deleted, MailboxInfo, Usage};
-use crate::writer::state::{MAILBOX, Mailbox};
+use crate::writer::state::Mailbox;
 use crate::{Error, Limits, OverQuota, Store};
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use twinpost_message::{AccountId, BodyHash, BodyId, DomainId, MailboxId, ModSeq, Parsed, Uid};
+
+/// A mailbox as `writer::state::MAILBOX` has it, and whether its account subscribed to it.
+const LISTED: &str = "SELECT id, account, name, uid_validity, uid_next, highest_modseq, messages, unseen, deleted, size_bytes, \
+                      special_use, created_s, (SELECT COUNT(*) FROM subscription AS s WHERE s.account = mailbox.account \
+                      AND s.name = mailbox.name) FROM mailbox WHERE ";
 
 /// Version of the blob in `body.parsed`: its first byte.
 pub(crate) const PARSED_VERSION: u8 = 1;
@@ -89,14 +94,8 @@ impl Store {
     /// # Errors
     /// Faults of the index.
     pub async fn mailboxes(&self, account: AccountId) -> Result<Vec<MailboxInfo>, Error> {
-        let subscribed: HashSet<String> = self.subscriptions(account).await?.into_iter().collect();
-        let rows = db::fetch(&self.inner.db, format!("{MAILBOX}account = $1"), vec![account.0.into()]).await?;
-        let mut list = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let m = Mailbox::read(row)?;
-            let is = subscribed.contains(&m.name);
-            list.push(info(m, is));
-        }
+        let rows = db::fetch(&self.inner.db, format!("{LISTED}account = $1"), vec![account.0.into()]).await?;
+        let mut list = rows.iter().map(|row| self.listed(row)).collect::<Result<Vec<_>, _>>()?;
         list.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(list)
     }
@@ -106,8 +105,8 @@ impl Store {
     /// # Errors
     /// [`Error::NoMailbox`]; faults of the index.
     pub async fn mailbox(&self, id: MailboxId) -> Result<MailboxInfo, Error> {
-        let rows = db::fetch(&self.inner.db, format!("{MAILBOX}id = $1"), vec![id.0.into()]).await?;
-        self.with_subscription(Mailbox::read(rows.first().ok_or(Error::NoMailbox(id))?)?).await
+        let rows = db::fetch(&self.inner.db, format!("{LISTED}id = $1"), vec![id.0.into()]).await?;
+        self.listed(rows.first().ok_or(Error::NoMailbox(id))?)
     }
 
     /// The mailbox of this name; INBOX in any case of letters.
@@ -117,15 +116,27 @@ impl Store {
     pub async fn mailbox_named(&self, account: AccountId, name: &str) -> Result<MailboxInfo, Error> {
         let name = crate::names::normal(name);
         let args = vec![account.0.into(), name.as_str().into()];
-        let rows = db::fetch(&self.inner.db, format!("{MAILBOX}account = $1 AND name = $2"), args).await?;
+        let rows = db::fetch(&self.inner.db, format!("{LISTED}account = $1 AND name = $2"), args).await?;
         let Some(row) = rows.first() else { return Err(Error::NoMailboxName(name)) };
-        self.with_subscription(Mailbox::read(row)?).await
+        self.listed(row)
     }
 
-    async fn with_subscription(&self, m: Mailbox) -> Result<MailboxInfo, Error> {
-        let sql = "SELECT 1 FROM subscription WHERE account = $1 AND name = $2";
-        let rows = db::fetch(&self.inner.db, sql, vec![m.account.0.into(), m.name.as_str().into()]).await?;
-        Ok(info(m, !rows.is_empty()))
+    /// A row of [`LISTED`].
+    fn listed(&self, row: &Row) -> Result<MailboxInfo, Error> {
+        let info = info(Mailbox::read(row)?, row.int(12)? != 0);
+        self.inner.published.owners.insert(info.id, info.account);
+        Ok(info)
+    }
+
+    /// Whose mailbox it is. A mailbox never changes hands and its number is never given again, so one that went may still be known.
+    ///
+    /// # Errors
+    /// [`Error::NoMailbox`]; faults of the index.
+    pub async fn owner(&self, id: MailboxId) -> Result<AccountId, Error> {
+        match self.inner.published.owners.get(&id) {
+            Some(account) => Ok(account),
+            None => Ok(self.mailbox(id).await?.account),
+        }
     }
 
     /// Names that the account subscribed to, in order; some may have no mailbox.

@@ -178,6 +178,7 @@ impl Store {
             accounts: quick_cache::sync::Cache::new(100_000),
             domains: quick_cache::sync::Cache::new(20_000),
             places: quick_cache::sync::Cache::new(100_000),
+            owners: quick_cache::sync::Cache::new(100_000),
             parsed: weighted(options.parsed_cache_bytes, 1500, ParsedWeight),
             claims: Mutex::default(),
         });

@@ -30,6 +30,7 @@ pub(crate) struct Published {
     pub accounts: quick_cache::sync::Cache<AccountId, (DomainId, Usage)>,
     pub domains: quick_cache::sync::Cache<DomainId, Usage>,
     pub places: quick_cache::sync::Cache<BodyId, crate::pack::Location>,
+    pub owners: quick_cache::sync::Cache<MailboxId, AccountId>,
     pub parsed: quick_cache::sync::Cache<BodyId, Arc<twinpost_message::Parsed>, crate::reads::ParsedWeight>,
     pub claims: Mutex<HashSet<QueueId>>,
 }

@@ -192,8 +192,7 @@ impl Backend for ImapBackend {
 
     async fn open(&self, account: AccountId, mailbox: MailboxId) -> Outcome<watch::Receiver<Arc<Snapshot>>> {
         // Whose mailbox it is was settled by its name; the id alone proves nothing.
-        let found = self.store.mailbox(mailbox).await.map_err(refusal)?;
-        if found.account != account {
+        if self.store.owner(mailbox).await.map_err(refusal)? != account {
             return Err(Refusal::NonExistent);
         }
         self.store.watch(mailbox).await.map_err(refusal)
