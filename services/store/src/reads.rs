@@ -6,7 +6,7 @@ use crate::types::{Annotation, Change, ChangeKind, Deleted, MailboxInfo, Usage};
 use crate::writer::state::Mailbox;
 use crate::{Error, Limits, OverQuota, Store};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use twinpost_message::{AccountId, BodyHash, BodyId, DomainId, MailboxId, ModSeq, Parsed, Uid};
