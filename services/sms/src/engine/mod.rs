@@ -7,6 +7,8 @@
 
 mod asks;
 mod inbound;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use asks::{Ask, EngineHandle};
 
