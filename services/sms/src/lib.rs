@@ -31,6 +31,7 @@ mod reasons;
 mod serve;
 mod server;
 mod settings;
+mod smpp;
 #[cfg(test)]
 mod soak;
 mod submit;

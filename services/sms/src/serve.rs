@@ -1,14 +1,74 @@
 //! Puts the parts of the process together.
 
+use crate::api::{Kind, ResetStep, Way};
 use crate::by_modem::ByModem;
 use crate::engine::{Engine, Named};
 use crate::error::Error;
 use crate::orders::Orders;
 use crate::server;
 use crate::settings::{By, Settings};
-use crate::transport::Transport;
+use crate::smpp::BySmpp;
+use crate::transport::{Outcome, Parcel, Token, Transport};
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// The ways that the settings can name.
+enum Either {
+    Modem(ByModem),
+    Smpp(BySmpp),
+}
+
+impl Transport for Either {
+    fn kind(&self) -> Kind {
+        match self {
+            Either::Modem(_) => Kind::Modem,
+            Either::Smpp(_) => Kind::Smpp,
+        }
+    }
+
+    fn window(&self) -> usize {
+        match self {
+            Either::Modem(w) => w.window(),
+            Either::Smpp(w) => w.window(),
+        }
+    }
+
+    fn state(&self) -> watch::Receiver<Way> {
+        match self {
+            Either::Modem(w) => w.state(),
+            Either::Smpp(w) => w.state(),
+        }
+    }
+
+    async fn send(&self, parcel: Parcel) -> Outcome {
+        match self {
+            Either::Modem(w) => w.send(parcel).await,
+            Either::Smpp(w) => w.send(parcel).await,
+        }
+    }
+
+    async fn confirm(&self, token: Token) {
+        match self {
+            Either::Modem(w) => w.confirm(token).await,
+            Either::Smpp(w) => w.confirm(token).await,
+        }
+    }
+
+    async fn reset(&self, step: ResetStep) {
+        match self {
+            Either::Modem(w) => w.reset(step).await,
+            Either::Smpp(w) => w.reset(step).await,
+        }
+    }
+
+    async fn stop(&self) {
+        match self {
+            Either::Modem(w) => w.stop().await,
+            Either::Smpp(w) => w.stop().await,
+        }
+    }
+}
 
 /// Serves until `shutdown`; then what is on the wire is waited for (20 s at most) and the spool is closed.
 ///
@@ -23,9 +83,14 @@ pub async fn serve<O: Orders>(settings: Settings, orders: O, shutdown: Cancellat
         match &way.by {
             By::Modem(modem) => {
                 let (transport, inbound) = ByModem::start((**modem).clone());
-                ways.push(Named { name: way.name.clone(), transport: Arc::new(transport), inbound });
+                let transport = Arc::new(Either::Modem(transport));
+                ways.push(Named { name: way.name.clone(), transport, inbound });
             }
-            By::Smpp(_) => {}
+            By::Smpp(smpp) => {
+                let (transport, inbound) = BySmpp::start((**smpp).clone())?;
+                let transport = Arc::new(Either::Smpp(transport));
+                ways.push(Named { name: way.name.clone(), transport, inbound });
+            }
         }
     }
     serve_ways(settings, ways, orders, true, listener, shutdown).await
