@@ -4,7 +4,7 @@ DIR ?= twinpost-data
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-fast lint docs bench clean need-cargo
+.PHONY: help run build test test-fast soak lint docs bench clean need-cargo
 
 help: ## This list
 	@echo "Twinpost: mail that stays, on two nodes."
@@ -28,6 +28,10 @@ test: need-cargo ## Everything: lints, unit and property tests, crash harness, d
 test-fast: need-cargo ## The same without the long suites
 	@hw-tests/need test
 	@hw-tests/run-tests fast
+
+soak: need-cargo ## A million simulated text messages with every fault: none lost, none twice unmarked
+	@hw-tests/need test
+	TWINPOST_SOAK=$${TWINPOST_SOAK:-1000000} $(CARGO) test --release --quiet -p twinpost-sms --lib -- --nocapture soak
 
 lint: need-cargo ## Format and lints only
 	$(CARGO) fmt --all --check

@@ -7,6 +7,7 @@
 //! Failure classes: [`Condition::Disconnected`], [`Condition::BindRefused`]; everything else ends the session and the
 //! next one is tried after a pause that grows.
 
+mod codec;
 mod pdu;
 #[cfg(test)]
 mod tests;
@@ -16,10 +17,10 @@ use crate::error::Error;
 use crate::reasons;
 use crate::settings::SmppSettings;
 use crate::transport::{Inbound, Outcome, Parcel, Token, Transport};
+use codec::{Came, Codec};
 use futures_util::{SinkExt, StreamExt};
 use pdu::Delivered;
 use rusmpp::pdus::DeliverSmResp;
-use rusmpp::tokio_codec::CommandCodec;
 use rusmpp::{Command, CommandStatus, Pdu};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,12 +33,9 @@ use tokio_rustls::TlsConnector;
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
-/// Longest operation that is read: a `message_payload` of 64 KiB and what is around it.
-const PDU_MAX_BYTES: usize = 70_000;
-
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-type Line = Framed<Box<dyn Io>, CommandCodec>;
+type Line = Framed<Box<dyn Io>, Codec>;
 
 #[derive(Debug)]
 enum Ask {
@@ -193,7 +191,7 @@ impl Task {
                 Box::new(tls.connect(name, tcp).await.map_err(|e| format!("TLS with {host}: {e}"))?)
             }
         };
-        Ok(Framed::new(stream, CommandCodec::new().with_max_length(PDU_MAX_BYTES)))
+        Ok(Framed::new(stream, Codec::new()))
     }
 
     /// Connects and binds.
@@ -204,11 +202,13 @@ impl Task {
         loop {
             let answer = line.next().await.ok_or_else(|| End::Lost("closed before the bind was answered".into()))?;
             let answer = answer.map_err(|e| End::Lost(e.to_string()))?;
-            match (answer.pdu(), u32::from(answer.status())) {
-                (Some(Pdu::BindTransceiverResp(_)), 0) => return Ok(line),
-                // Some answer a refused bind without a body, some by generic_nack.
-                (_, code) if code != 0 => return Err(End::BindRefused(code)),
-                _ => {}
+            match answer {
+                Came::Bare { status, .. } => return Err(End::BindRefused(status)),
+                Came::Whole(answer) => match (answer.pdu(), u32::from(answer.status())) {
+                    (Some(Pdu::BindTransceiverResp(_)), 0) => return Ok(line),
+                    (_, 0) => {}
+                    (_, code) => return Err(End::BindRefused(code)),
+                },
             }
         }
     }
@@ -278,9 +278,18 @@ impl Task {
                     None => return Ok(End::Stopped),
                 },
                 came = line.next() => {
-                    let command = came.ok_or("the operator closed the connection")?.map_err(|e| e.to_string())?;
+                    let came = came.ok_or("the operator closed the connection")?.map_err(|e| e.to_string())?;
                     heard = Instant::now();
                     enquired = None;
+                    let command = match came {
+                        Came::Bare { status, sequence } => {
+                            if let Some((reply, _)) = open.remove(&sequence) {
+                                let _ = reply.send(pdu::refused(status));
+                            }
+                            continue;
+                        }
+                        Came::Whole(command) => command,
+                    };
                     let n = command.sequence_number();
                     let status = command.status();
                     match command.pdu() {
@@ -314,7 +323,7 @@ impl Task {
                         // A refusal may come with or without a body, or as generic_nack.
                         _ if u32::from(status) != 0 => {
                             if let Some((reply, _)) = open.remove(&n) {
-                                let _ = reply.send(pdu::refused(status));
+                                let _ = reply.send(pdu::refused(u32::from(status)));
                             }
                         }
                         _ => {}

@@ -5,7 +5,6 @@ use crate::book::{Body, Fragment, Reference};
 use crate::settings::{LongText, SmppSettings};
 use crate::transport::{Blame, Fate, Outcome, Parcel, Report};
 use crate::{reasons, text};
-use rusmpp::CommandStatus;
 use rusmpp::pdus::{BindTransceiver, DeliverSm, SubmitSm};
 use rusmpp::tlvs::{MessageSubmissionRequestTlvValue as Tlv, TlvValue};
 use rusmpp::types::{COctetString, EmptyOrFullCOctetString, OctetString};
@@ -96,8 +95,7 @@ fn validity(seconds: u32) -> String {
 }
 
 /// What a refusal of `submit_sm` means. SMPP 3.4 5.1.3.
-pub(super) fn refused(status: CommandStatus) -> Outcome {
-    let code = u32::from(status);
+pub(super) fn refused(code: u32) -> Outcome {
     let (blame, permanent, text, zh) = match code {
         0x0B | 0x50 | 0x51 => (Blame::Message, true, "the operator knows no such number", "运营商不认识此号码"),
         0x01 => (Blame::Message, true, "the operator finds the message too long", "运营商认为短信过长"),
