@@ -245,8 +245,10 @@ impl World {
         let mut book = Book::open(self.folder.path()).unwrap();
         let open = book.open_messages(1_000_000).unwrap();
         let mr = book.last_mr().unwrap();
+        let recent = book.recent_mrs().unwrap();
         self.book = Some(book);
         self.desk = Desk::new(pace(), limits(), self.ways.clone(), Vec::new(), mr, self.now);
+        self.desk.remember_mrs(recent);
         self.desk.restore(self.now, open);
         self.announce();
         let outstanding: Vec<u32> = self.outstanding.iter().copied().collect();
@@ -437,8 +439,8 @@ impl World {
         self.desk.sent(self.now, flight, outcome);
     }
 
-    fn happen(&mut self, what: Happens) {
-        match what {
+    fn happen(&mut self, what: &Happens) {
+        match *what {
             Happens::Lands(epoch, flight, what) => {
                 if epoch == self.epoch {
                     self.lands(flight, what);
@@ -540,7 +542,7 @@ impl World {
             if next.is_some_and(|next| next <= self.now)
                 && let Some(Reverse((_, _, what))) = self.happens.pop()
             {
-                self.happen(what);
+                self.happen(&what);
             }
             self.desk.tick(self.now);
             idle += 1;
@@ -588,6 +590,7 @@ fn way(name: &str, window: usize) -> WaySpec {
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // the seed that repeats the run, and what it did
 fn nothing_is_lost_and_no_duplicate_is_unmarked() {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let sends = number("TWINPOST_SOAK").unwrap_or(100_000);

@@ -224,6 +224,15 @@ impl Book {
         Ok(mr.to_le_bytes()[0])
     }
 
+    /// Number and TP-MR of the parts that went out lately, oldest first.
+    pub(crate) fn recent_mrs(&self) -> Result<Vec<(String, u8)>, rusqlite::Error> {
+        let mut find = self.db.prepare(
+            "SELECT recipient, planned_mr FROM (SELECT m.id, m.recipient, p.planned_mr FROM message m JOIN part p \
+             ON p.message = m.id WHERE p.state <> 0 OR p.unknowns > 0 ORDER BY m.id DESC LIMIT 20000) ORDER BY id",
+        )?;
+        find.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect()
+    }
+
     /// How many incoming messages wait to be taken.
     pub(crate) fn incoming_waiting(&self) -> Result<u64, rusqlite::Error> {
         let n: i64 = self.db.query_row("SELECT count(*) FROM incoming", [], |r| r.get(0))?;

@@ -182,6 +182,20 @@ impl Desk {
         !self.flights.is_empty() || !self.pending.is_empty()
     }
 
+    /// The TP-MRs that went out before the start, oldest first.
+    pub(crate) fn remember_mrs(&mut self, sent: Vec<(String, u8)>) {
+        for (to, mr) in sent {
+            if self.recent_mrs.len() > RECENT_NUMBERS {
+                return;
+            }
+            let recent = self.recent_mrs.entry(to.into()).or_default();
+            if recent.len() >= RECENT_EACH {
+                recent.pop_front();
+            }
+            recent.push_back(mr);
+        }
+    }
+
     /// What the book had open when the process ended.
     pub(crate) fn restore(&mut self, now: i64, records: Vec<Record>) {
         for record in records {

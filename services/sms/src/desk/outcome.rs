@@ -72,7 +72,7 @@ impl Desk {
     // TS 23.040 9.2.3.22: SM Rejected-Duplicate SM
     fn held_already(&mut self, now: i64, way: usize, id: u64, n: usize, reason: Reason) {
         let part = &self.messages[&id].parts[n].row;
-        if part.unknowns > 0 && self.ways[way].honours_mr != Some(false) {
+        if part.unknowns > 0 && self.ways[way].honours_mr == Some(true) {
             let reference = Reference::Mr(part.planned_mr);
             self.accepted(now, way, id, n, reference);
             return;

@@ -33,7 +33,7 @@ impl Desk {
         } else if let Some((id, n)) = self.doubtful_part_of(way, &report) {
             // An attempt of unknown outcome was accepted after all: no second attempt.
             tracing::info!(trace = %self.messages[&id].key, part = n + 1, "a report settles an unknown outcome: accepted");
-            self.settle_doubt(now, way, id, n, report);
+            self.settle_doubt(now, way, id, n, &report);
         } else {
             self.early.retain(|e| now - e.at_ms < EARLY_MS);
             if self.early.len() >= EARLY_MAX {
@@ -54,7 +54,7 @@ impl Desk {
 
     fn doubtful_part_of(&self, way: usize, report: &Report) -> Option<(u64, usize)> {
         let Reference::Mr(mr) = report.reference else { return None };
-        if self.ways.get(way)?.honours_mr == Some(false) {
+        if self.ways.get(way)?.honours_mr != Some(true) {
             return None;
         }
         let in_doubt = self.later.iter().map(|(_, id)| *id).chain(self.turn.iter().map(|(_, _, id)| *id));
@@ -71,7 +71,7 @@ impl Desk {
         self.messages.get(&id).is_some_and(|m| same_phone(&m.to, &report.to))
     }
 
-    fn settle_doubt(&mut self, now: i64, way: usize, id: u64, n: usize, report: Report) {
+    fn settle_doubt(&mut self, now: i64, way: usize, id: u64, n: usize, report: &Report) {
         if let Some(m) = self.messages.get_mut(&id) {
             // As if it were under way, so that the usual path lands it.
             m.flying += 1;
@@ -79,14 +79,14 @@ impl Desk {
         }
         self.landed(id, n, PartState::Accepted);
         self.count(now, id, |c| c.parts = 1);
-        self.awaiting.entry((way, report.reference)).or_default().push((id, n));
+        self.awaiting.entry((way, report.reference.clone())).or_default().push((id, n));
         let m = &self.messages[&id];
         if m.next_planned().is_none() {
             self.turn.remove(&(m.class, m.fair, id));
             self.later.remove(&(m.due_ms, id));
         }
         self.all_parts_gone(now, id);
-        self.reported(now, id, n, report.fate);
+        self.reported(now, id, n, report.fate.clone());
     }
 
     /// An accepted part's report is waited for; perhaps it is here already.

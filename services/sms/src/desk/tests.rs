@@ -242,6 +242,9 @@ fn an_unknown_outcome_goes_again_marked_with_the_same_reference_and_not_for_ever
 #[test]
 fn a_service_centre_that_has_it_already_or_a_report_settles_the_doubt() {
     let mut b = Bench::new(&[("modem", 1)]);
+    // The modem has shown that it sends our TP-MR.
+    b.submit("before", Class::Alarm, "", 1);
+    b.accept();
     b.submit("held", Class::Alarm, "", 1);
     b.land(Outcome::Unknown(reason("silence", false)));
     b.at(b.desk.next_wake(b.now).unwrap());

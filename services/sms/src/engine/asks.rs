@@ -193,7 +193,7 @@ impl<T: Transport, O: Orders> Engine<T, O> {
             }
             (After::Given, Some(book::Answer::Given(given))) => {
                 for message in given {
-                    self.arrived(now, message);
+                    self.arrived(now, &message);
                 }
             }
             (After::OrdersLeft, Some(book::Answer::Listed(found))) => self.take_up_orders(now, found),

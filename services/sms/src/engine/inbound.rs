@@ -104,15 +104,15 @@ impl<T: Transport, O: Orders> Engine<T, O> {
             self.own_job(vec![Op::Confirmed { digest: f.digest }], false, After::Nothing);
         }
         for message in given {
-            self.arrived(now, message);
+            self.arrived(now, &message);
         }
     }
 
     /// A whole message is in the book.
-    pub(super) fn arrived(&mut self, now: i64, message: Incoming) {
+    pub(super) fn arrived(&mut self, now: i64, message: &Incoming) {
         self.incoming += 1;
-        if self.is_order(&message) {
-            self.order(now, &message);
+        if self.is_order(message) {
+            self.order(now, message);
         } else {
             if words(&message.text).is_some() {
                 tracing::warn!(from = %message.from, "an order from a number that may give none: no answer");

@@ -104,12 +104,14 @@ impl<T: Transport, O: Orders> Engine<T, O> {
         let open =
             book.open_messages(settings.limits.queue.saturating_add(settings.limits.reports)).map_err(|e| fail(e.to_string()))?;
         let last_mr = book.last_mr().map_err(|e| fail(e.to_string()))?;
+        let recent = book.recent_mrs().map_err(|e| fail(e.to_string()))?;
         let incoming = book.incoming_waiting().map_err(|e| fail(e.to_string()))?;
         let specs = ways.iter().map(|w| WaySpec { name: w.name.clone(), window: w.transport.window().max(1) }).collect();
         let mut desk = Desk::new(settings.pace.clone(), settings.limits.clone(), specs, routes, last_mr, now);
         if !open.is_empty() || incoming > 0 {
             tracing::info!(messages = open.len(), incoming, "taken up from the SMS spool");
         }
+        desk.remember_mrs(recent);
         desk.restore(now, open);
         let (done_in, done) = mpsc::unbounded_channel();
         let book = BookHandle::start(book, done_in).map_err(|e| fail(e.to_string()))?;
