@@ -19,7 +19,7 @@ run: build ## Build, then start a node here (Ctrl-C stops it, everything is kept
 build: need-cargo
 	@hw-tests/need run
 	@test -x target/release/twinpost || echo "Building Twinpost. The first time takes several minutes on two cores."
-	$(CARGO) build --release --quiet -p twinpost
+	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
 
 test: need-cargo ## Everything: lints, unit and property tests, crash harness, dialogues, real clients
 	@hw-tests/need test

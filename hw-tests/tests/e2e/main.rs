@@ -20,11 +20,14 @@ mod line;
 mod newcomer;
 mod node;
 mod operator;
+mod phones;
 mod programs;
 mod real_clients;
 mod rebuild;
 mod rights;
 mod sign_in;
+mod sms;
+mod sms_faults;
 mod smtp;
 mod smuggling;
 

@@ -56,6 +56,8 @@ pub struct Node {
     folder: TempDir,
     address: IpAddr,
     wrapped: bool,
+    /// Further arguments of `up`, at each start.
+    arguments: Vec<String>,
     up: Option<Child>,
 }
 
@@ -67,9 +69,10 @@ impl Node {
 
     /// A new node on this address with further arguments for `up`.
     pub fn start_with(address: IpAddr, arguments: &[&str]) -> Self {
-        let mut node = Self { folder: tempfile::tempdir().unwrap(), address, wrapped: false, up: None };
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut node = Self { folder: tempfile::tempdir().unwrap(), address, wrapped: false, arguments, up: None };
         let mut command = node.command(&[]);
-        command.args(["--address", &address.to_string()]).args(arguments);
+        command.args(["--address", &address.to_string()]);
         node.launch(command);
         node
     }
@@ -77,7 +80,7 @@ impl Node {
     /// A new node whose data lies on a file system of this many MiB, in a mount namespace of its own.
     pub fn start_on_small_disk(mebibytes: u32) -> Self {
         let address = own_address();
-        let mut node = Self { folder: tempfile::tempdir().unwrap(), address, wrapped: true, up: None };
+        let mut node = Self { folder: tempfile::tempdir().unwrap(), address, wrapped: true, arguments: Vec::new(), up: None };
         let data = node.dir().join("a/data");
         std::fs::create_dir_all(&data).unwrap();
         let mut command = node.command(&["unshare", "--mount"]);
@@ -96,7 +99,14 @@ impl Node {
     /// `up` on this node's folder, tied to the life of this thread.
     fn command(&self, before: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM"]).args(before).arg(program()).arg("up").arg("--dir").arg(self.dir());
+        command
+            .args(["--pdeathsig", "TERM"])
+            .args(before)
+            .arg(program())
+            .arg("up")
+            .arg("--dir")
+            .arg(self.dir())
+            .args(&self.arguments);
         command
     }
 
@@ -141,15 +151,25 @@ impl Node {
 
     /// `kill -9` of the mail process; gives its number.
     pub fn kill_mail(&self) -> u64 {
-        let pid = self.mail_pid();
+        self.kill("mail")
+    }
+
+    /// `kill -9` of a part; gives its number.
+    pub fn kill(&self, part: &str) -> u64 {
+        let pid = self.wait_for_part(part, 0);
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
         pid
     }
 
     /// Waits for a mail process that is not this one and answers.
     pub fn wait_for_another(&self, old: u64) -> u64 {
-        wait_for("a new mail process in endpoints.json", || {
-            self.read_endpoints()?.pointer("/nodes/0/pids/mail")?.as_u64().filter(|pid| *pid != old)
+        self.wait_for_part("mail", old)
+    }
+
+    /// Waits for a part that is not this process and answers.
+    pub fn wait_for_part(&self, part: &str, old: u64) -> u64 {
+        wait_for(&format!("a {part} process in endpoints.json"), || {
+            self.read_endpoints()?.pointer(&format!("/nodes/0/pids/{part}"))?.as_u64().filter(|pid| *pid != old)
         })
     }
 

@@ -33,6 +33,8 @@ pub struct Carried {
     pub fate: Fate,
     /// What is written down and told: code 0, and a text that begins with an enhanced status code (RFC 3463).
     pub reply: Reply,
+    /// The same for the sender alone, in the sender's own language, when that is not English.
+    pub words: Option<String>,
     /// Who gave the answer (a network, a device), for Remote-MTA.
     pub by: Option<String>,
 }
@@ -67,6 +69,6 @@ impl Courier for NoCourier {
     }
     async fn carry(&self, _: &Entry, _: &Recipient, _: Bytes) -> Carried {
         let text = "4.3.5 no way out is known for this domain".to_owned();
-        Carried { fate: Fate::Waits(None), reply: Reply { code: 0, text }, by: None }
+        Carried { fate: Fate::Waits(None), reply: Reply { code: 0, text }, words: None, by: None }
     }
 }

@@ -52,6 +52,8 @@ pub struct About {
     pub host: Option<String>,
     /// It went by a courier, which names its answers so.
     pub courier: Option<Kind>,
+    /// The reply in the sender's own language.
+    pub words: Option<String>,
     /// Until when it is tried, for delays (seconds since 1970 UTC).
     pub retry_until_s: Option<i64>,
 }
@@ -205,6 +207,9 @@ impl Notice<'_> {
                 let host = about.host.as_deref().map_or(String::new(), |h| format!("{h} said: "));
                 let _ = write!(text, "    {host}{code}{}\r\n", clean(&about.reply.text));
             }
+            if let Some(words) = &about.words {
+                let _ = write!(text, "    {}\r\n", clean(words));
+            }
             if let Some(until) = about.retry_until_s {
                 let _ = write!(text, "    It is tried until {}.\r\n", date(until));
             }
@@ -319,6 +324,7 @@ mod tests {
             reply: Reply { code: 550, text: text.into() },
             host: Some("mx.y.example".into()),
             courier: None,
+            words: None,
             retry_until_s: None,
         }
     }

@@ -50,6 +50,8 @@ pub struct Queue<S, D, C = NoCourier> {
     entries: Arc<Semaphore>,
     /// Entries that the courier may have at once.
     errands: Semaphore,
+    /// The last turn given to an entry that found no room there (seconds since 1970 UTC), and how many have it.
+    errand_turns: Mutex<(i64, i64)>,
     wake: Notify,
     at_work: Mutex<AtWork>,
 }
@@ -111,7 +113,8 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
         let entries = Arc::new(Semaphore::new(settings.claims.max(1)));
         let errands = Semaphore::new((settings.claims / 2).max(1));
         let (wake, at_work) = (Notify::new(), Mutex::default());
-        Ok(Arc::new(Self { spool, destinations, courier, entries, errands, wake, at_work }))
+        let errand_turns = Mutex::default();
+        Ok(Arc::new(Self { spool, destinations, courier, entries, errands, errand_turns, wake, at_work }))
     }
 
     /// New rules, from the next try on. How many entries and connections there may be at once stays as it was.
@@ -262,6 +265,7 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
                         reply,
                         host: None,
                         courier: None,
+                        words: None,
                         here: true,
                         reported_there: false,
                         wait: Wait::Tried,
@@ -346,7 +350,17 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
                 let state = self.state(&reply);
                 delivered |= state == State::Delivered;
                 let host = Some(host.clone());
-                fates.push(Fate { recipient, state, reply, host, courier: None, here: false, reported_there, wait: Wait::Tried });
+                fates.push(Fate {
+                    recipient,
+                    state,
+                    reply,
+                    host,
+                    courier: None,
+                    words: None,
+                    here: false,
+                    reported_there,
+                    wait: Wait::Tried,
+                });
             }
             undecided.extend(later);
             open = undecided;

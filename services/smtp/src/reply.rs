@@ -1,7 +1,7 @@
 //! Replies: three digits, an enhanced status code, a text (RFC 5321 4.2, RFC 2034, RFC 3463).
 //!
 //! Contract: what is written to the wire is always well formed: no control characters, no line longer than the limit,
-//! no bytes above 127 unless the client speaks SMTPUTF8. A [`Refusal`] always carries a code of class 4 or 5.
+//! no bytes above 127 unless the client speaks SMTPUTF8 or the words are meant for a person ([`Refusal::also`]). A [`Refusal`] always carries a code of class 4 or 5.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,12 +19,21 @@ pub struct Refusal {
     code: u16,
     detail: Detail,
     text: Cow<'static, str>,
+    own_language: Option<String>,
 }
 
 impl Refusal {
     /// A refusal with this reply code. A code outside 400 to 599 becomes 451: a refusal must never read as success.
     pub fn new(code: u16, detail: Detail, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: if (400..600).contains(&code) { code } else { 451 }, detail, text: text.into() }
+        Self { code: if (400..600).contains(&code) { code } else { 451 }, detail, text: text.into(), own_language: None }
+    }
+    /// The same once more in the language of the person who signed in, behind the first and in UTF-8 whether SMTPUTF8 was asked
+    /// for or not: clients ask for it only to send such addresses, and show any reply to the person. For people only, never
+    /// for other servers (RFC 6531 3.7.4.1).
+    #[must_use]
+    pub fn also(mut self, text: impl Into<String>) -> Self {
+        self.own_language = Some(text.into());
+        self
     }
     /// The reply code, 400 to 599.
     #[must_use]
@@ -100,7 +109,13 @@ impl Refusal {
 
     /// Writes the reply line.
     pub(crate) fn put(&self, out: &mut Vec<u8>, utf8: bool) {
+        let start = out.len();
         put(out, self.code, self.detail, &self.text, utf8);
+        if let Some(text) = &self.own_language {
+            out.truncate(out.len() - 2);
+            out.push(b' ');
+            put_text(out, start, text, true);
+        }
     }
 }
 
@@ -146,6 +161,16 @@ fn put_text(out: &mut Vec<u8>, start: usize, text: &str, utf8: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_sentence_stands_behind_the_first() {
+        let mut line = Vec::new();
+        Refusal::new(550, (1, 1), "no such number").also("没有这个号码").put(&mut line, false);
+        assert_eq!(String::from_utf8_lossy(&line), "550 5.1.1 no such number 没有这个号码\r\n");
+        line.clear();
+        Refusal::new(550, (1, 1), "x".repeat(600)).also("没\r\n有").put(&mut line, false);
+        assert!(line.len() <= LINE_MAX_BYTES && line.ends_with(b"\r\n") && std::str::from_utf8(&line).is_ok());
+    }
 
     proptest::proptest! {
         #[test]

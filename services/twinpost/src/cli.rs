@@ -19,8 +19,21 @@ pub enum Command {
     Up(Up),
     /// The mail process of a node (started by `up` or by systemd)
     Mail(Mail),
+    /// The process of a node's modem (started by `up` or by systemd)
+    Sms(Mail),
     /// Look at a node and change it
     Ctl(Ctl),
+}
+
+/// What stands in for the modem of a node off the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModemKind {
+    /// A simulated one that takes its time as a real one does
+    Radio,
+    /// A simulated one that answers at once
+    Instant,
+    /// None is started
+    None,
 }
 
 /// What `up` makes when the folder is new.
@@ -43,8 +56,12 @@ pub struct Up {
     /// Address to listen on, when the folder is new
     #[arg(long, default_value = "127.0.0.1")]
     pub address: IpAddr,
+    /// The simulated modem, while the document names a port in the node's own folder
+    #[arg(long, value_enum, default_value = "radio")]
+    pub modem: ModemKind,
 }
 
+/// A part of a node.
 #[derive(Debug, Args)]
 pub struct Mail {
     /// Folder of the node
@@ -116,6 +133,9 @@ pub enum Order {
     /// Mail that is kept
     #[command(subcommand)]
     Store(StoreOrder),
+    /// Text messages: the modem, what waits, sending, rules
+    #[command(subcommand)]
+    Sms(SmsOrder),
     /// The appliance document
     #[command(subcommand)]
     Config(ConfigOrder),
@@ -189,6 +209,9 @@ pub struct DomainSet {
     /// Plus-addressing: name+anything reaches name
     #[arg(long)]
     pub plus: Option<bool>,
+    /// Language of messages to its people, for accounts made from now on: en or zh-CN
+    #[arg(long)]
+    pub language: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
@@ -418,6 +441,107 @@ pub enum StoreOrder {
         /// Identifiers from `deleted`; without any: all
         ids: Vec<i64>,
     },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum SmsOrder {
+    /// The modem and the queue of texts at one look
+    Status,
+    /// Signal strength and network
+    Signal,
+    /// What waits, in the order in which it will go
+    Queue {
+        /// How many at most
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Send a text; as an alarm, before everything else, unless --person
+    Send {
+        /// Telephone number, as 13800138000 or +8613800138000
+        number: String,
+        #[arg(required = true)]
+        text: Vec<String>,
+        /// As a person's message: in its turn, within the rate
+        #[arg(long)]
+        person: bool,
+        /// Show it on the phone at once
+        #[arg(long)]
+        flash: bool,
+        /// Ask the network for a delivery report, and wait for it
+        #[arg(long)]
+        report: bool,
+        /// Do not wait until the network has it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// What became of a text
+    Show { key: String },
+    /// Take a text back; parts that went are gone
+    Cancel { key: String },
+    /// Reset the modem
+    Reset {
+        /// Where to begin: attention, restart, dtr or power
+        #[arg(long)]
+        step: Option<String>,
+    },
+    /// Send a short test text and wait until the network has it
+    Test { number: String },
+    /// Texts by day, account and domain
+    Statistics {
+        /// How many days back
+        #[arg(long, default_value_t = 31)]
+        days: u32,
+        /// Only this account or domain
+        #[arg(long)]
+        of: Option<String>,
+    },
+    /// What became of each text of the gateway, newest first
+    Log {
+        /// How many lines
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// Only this sender
+        #[arg(long)]
+        of: Option<String>,
+    },
+    /// What an account has used of its quota today
+    Usage { address: String },
+    /// Notices of new mail by text
+    #[command(subcommand)]
+    Rules(SmsRules),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]
+pub enum SmsRules {
+    /// The rules of an account
+    List { address: String },
+    /// A new rule, or other words for the rule of this name: without a condition it tells of all mail that people wrote
+    Add {
+        address: String,
+        /// Numbers that are told
+        #[arg(required = true)]
+        number: Vec<String>,
+        /// Its name
+        #[arg(long, default_value = "rule")]
+        name: String,
+        /// Only mail that is marked urgent
+        #[arg(long)]
+        urgent: bool,
+        /// Only mail from these addresses and domains
+        #[arg(long, value_delimiter = ',')]
+        from: Vec<String>,
+        /// Only within these hours, as 08:00-18:00
+        #[arg(long)]
+        hours: Option<String>,
+        /// Most notices a day
+        #[arg(long)]
+        per_day: Option<u16>,
+        /// Mail of lists and programs too
+        #[arg(long)]
+        automatic: bool,
+    },
+    /// Remove a rule by its name
+    Remove { address: String, name: String },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, Subcommand)]

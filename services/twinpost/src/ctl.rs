@@ -4,6 +4,7 @@
 //! under the same lock that keeps a second node away: everything works on a stopped node too.
 
 mod show;
+mod sms;
 
 use crate::cli::{AccountOrder, ConfigOrder, Ctl, Order};
 use crate::control::{CallError, Failure, Office, Progress, Request, call};
@@ -25,6 +26,11 @@ pub async fn run(arguments: Ctl) -> u8 {
             ConfigOrder::Check { file } => return check(&file.clone().unwrap_or_else(|| folder.document()), json),
             ConfigOrder::Reload => {}
         }
+    }
+    if let Order::Sms(order) = &order
+        && let Some(code) = sms::run(order, &folder, json).await
+    {
+        return code;
     }
     let attachment = match complete(&mut order) {
         Ok(attachment) => attachment,
@@ -102,6 +108,12 @@ fn complete(order: &mut Order) -> Result<Vec<u8>, String> {
 
 fn check(file: &std::path::Path, json: bool) -> u8 {
     match twinpost_config::load(file) {
+        Ok(document) if crate::settings::sms::check(&document).is_err() => {
+            let fault = crate::settings::sms::check(&document).err().unwrap_or_default();
+            let list = [serde_json::json!({ "line": 0, "key": "sms", "message": fault })];
+            show::note(&format!("{}: {fault}", file.display()), &serde_json::json!({ "file": file, "faults": list }), json);
+            EXIT_FAULTS
+        }
         Ok(_) => {
             show::note(&format!("{}: no faults", file.display()), &serde_json::json!({ "file": file, "faults": [] }), json);
             EXIT_DONE

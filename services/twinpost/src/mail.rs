@@ -14,6 +14,7 @@ use crate::adapter::{ImapBackend, Pop3Backend, SignIn, SmtpBackend, StoreSpool, 
 use crate::cli::Mail;
 use crate::control::{self, Office};
 use crate::node::Folder;
+use crate::texts::{Parts, TextCourier, Texts};
 use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, indexer, janitor, logs, settings};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -83,9 +84,10 @@ struct Live {
     document: Mutex<Document>,
     smtp: Vec<(Role, Arc<Smtp>)>,
     tls: ServerTls,
-    queue: Arc<Queue<StoreSpool, Resolver>>,
+    queue: Arc<Queue<StoreSpool, Resolver, TextCourier>>,
     imap: ImapServer<ImapBackend, SignIn>,
     pop3: Arc<Pop3Server<Pop3Backend>>,
+    texts: Option<Arc<Texts>>,
     limiter: Limiter,
     wishes: Arc<Wishes>,
     store: Store,
@@ -117,7 +119,25 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
     let wishes = Arc::new(Wishes::of(&document));
     let spool = StoreSpool::new(store.clone(), directory.clone(), wishes.clone());
     let resolver = Resolver::new(&document.queue.dns).map_err(|e| e.to_string())?;
-    let queue = Queue::new(spool, resolver, settings::queue(&document)?)?;
+    settings::sms::check(&document).map_err(hopeless)?;
+    let (texts, arrivals) = match settings::sms::open_gateway(&document, &folder).await? {
+        None => (None, None),
+        Some(gateway) => {
+            let (texts, arrivals) = Texts::new(Parts {
+                gateway,
+                socket: folder.sms_socket(),
+                directory: directory.clone(),
+                store: store.clone(),
+                wishes: wishes.clone(),
+                host_name: document.node.host_name.clone(),
+                folder: folder.data(),
+                trouble_after: document.sms.trouble_after.0,
+            });
+            (Some(texts), Some(arrivals))
+        }
+    };
+    let courier = TextCourier(texts.clone());
+    let queue = Queue::with_courier(spool, resolver, courier, settings::queue(&document)?)?;
 
     let smtp_backend = Arc::new(SmtpBackend {
         directory: directory.clone(),
@@ -125,6 +145,7 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
         store: store.clone(),
         host_name: document.node.host_name.clone(),
         wishes: wishes.clone(),
+        texts: texts.clone(),
     });
     let imap_backend = ImapBackend::new(directory.clone(), store.clone(), search.clone(), document.imap.max_append.0);
     let imap = ImapServer::new(
@@ -182,6 +203,9 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
         }
     }
     tasks.spawn(queue.clone().run(stop.clone()));
+    if let (Some(texts), Some(arrivals)) = (&texts, arrivals) {
+        texts.start(arrivals, &tasks, &stop);
+    }
     if let Some(index) = &search {
         tasks.spawn(indexer::run(store.clone(), index.clone(), stop.clone()));
     }
@@ -196,6 +220,7 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
         wishes,
         tls,
         queue,
+        texts: texts.clone(),
         limiter,
         store: store.clone(),
         search,
@@ -214,7 +239,8 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
         renew,
         stop.clone(),
     ));
-    let office = Arc::new(Office::new(folder.clone(), document.clone(), directory.clone(), store.clone(), live.clone()));
+    let gateway = texts.as_ref().map(|texts| texts.gateway().clone());
+    let office = Arc::new(Office::new(folder.clone(), document.clone(), directory.clone(), store.clone(), gateway, live.clone()));
     let (socket, orders_stop) = (folder.socket(), stop.clone());
     tasks.spawn(async move {
         if let Err(error) = control::serve(&socket, office, orders_stop).await {
@@ -229,6 +255,9 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
     tasks.close();
     if tokio::time::timeout(GRACE * 2, tasks.wait()).await.is_err() {
         tracing::warn!("some work did not end in time and is cut off; nothing acknowledged is lost by that");
+    }
+    if let Some(texts) = &texts {
+        texts.gateway().close().await;
     }
     store.close().await;
     directory.close().await;

@@ -14,6 +14,8 @@ mod logs;
 mod mail;
 mod node;
 mod settings;
+mod sms;
+mod texts;
 mod up;
 
 use clap::Parser;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let code = match command {
         cli::Command::Up(arguments) => run(up::run(arguments)),
         cli::Command::Mail(arguments) => run(mail::run(arguments)),
+        cli::Command::Sms(arguments) => run(sms::run(arguments)),
         cli::Command::Ctl(arguments) => run(ctl::run(arguments)),
     };
     ExitCode::from(code)

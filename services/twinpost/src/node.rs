@@ -2,6 +2,8 @@
 //!
 //! `DIR/endpoints.json` and `DIR/<name>/{appliance.toml, tls/, data/, run/}`.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The folder of one node.
@@ -50,12 +52,45 @@ impl Folder {
     pub fn socket(&self) -> PathBuf {
         self.0.join("run").join("mail.sock")
     }
+    /// The socket of the SMS process.
+    pub fn sms_socket(&self) -> PathBuf {
+        self.0.join("run").join("sms.sock")
+    }
+    /// The spool and journal of the SMS process: of this node alone.
+    pub fn sms(&self) -> PathBuf {
+        self.0.join("sms")
+    }
+    /// What a simulated modem keeps.
+    pub fn modem(&self) -> PathBuf {
+        self.0.join("modem")
+    }
+    /// The gateway's ledger, which belongs to the mail and not to the node.
+    pub fn sms_ledger(&self) -> PathBuf {
+        self.data().join("sms.sqlite")
+    }
+    /// A path of the document: what is not absolute lies in this folder.
+    pub fn within(&self, path: &Path) -> PathBuf {
+        self.0.join(path)
+    }
     /// Makes the folders, readable by the owner only.
     pub fn make(&self) -> std::io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
-        for dir in [self.0.clone(), self.tls(), self.data(), self.store(), self.search(), self.0.join("run")] {
+        let folders =
+            [self.0.clone(), self.tls(), self.data(), self.store(), self.search(), self.0.join("run"), self.sms(), self.modem()];
+        for dir in folders {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         Ok(())
     }
+}
+
+/// Writes a file so that it is either the old one or the new one, whole.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let new = path.with_extension("new");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

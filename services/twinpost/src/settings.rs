@@ -1,5 +1,7 @@
 //! The appliance document as the settings of each part.
 
+pub mod sms;
+
 use crate::node::Folder;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +45,11 @@ fn location(database: &DatabaseAddress, schema: &str) -> Option<Location> {
 /// Where the directory's tables are.
 pub fn directory_location(document: &Document, folder: &Folder) -> Location {
     location(&document.store.database, "twinpost_directory").unwrap_or_else(|| Location::Sqlite(folder.directory()))
+}
+
+/// Where the gateway's ledger is: with the mail, so that it moves with it.
+pub fn sms_ledger_location(document: &Document, folder: &Folder) -> Location {
+    location(&document.store.database, "twinpost_sms").unwrap_or_else(|| Location::Sqlite(folder.sms_ledger()))
 }
 
 /// The directory.

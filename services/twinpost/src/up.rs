@@ -1,7 +1,8 @@
 //! `twinpost up`: a node off the image, in the foreground, without root.
 //!
-//! Contract: makes what is missing in the folder and keeps what is there; starts the parts as children; starts a part again
-//! that died; writes `endpoints.json` whenever a process number changes; ends everything on Ctrl-C or SIGTERM, in order.
+//! Contract: makes what is missing in the folder and keeps what is there; starts the parts as children ([`part`]: each is
+//! started again by itself when it dies); writes `endpoints.json` whenever a process number changes; ends everything on
+//! Ctrl-C or SIGTERM, in order.
 //!
 //! Failure classes: the folder cannot be made or is held by another `up` (said with its pid, exit 1); mail cannot be started
 //! the first time for a reason that a restart does not mend (it says which, exit 1); a part that dies again
@@ -9,32 +10,22 @@
 
 mod demo;
 mod endpoints;
+mod part;
+mod parts;
 
 use crate::cli::{Demo, Up};
-use crate::control::{CallError, Request, call};
-use crate::node::Folder;
-use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, logs};
+use crate::node::{Folder, write_whole};
+use crate::{EXIT_DONE, EXIT_FAILED, complain, logs};
 use endpoints::Endpoints;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use part::{News, Part};
+use parts::SimulatedModem;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
-use std::process::ExitStatus;
-use std::time::{Duration, Instant};
-use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// How long a part may take to end by itself.
-const STOP_GRACE: Duration = Duration::from_secs(15);
-/// How long a part may take to answer after its start (recovery of a large store included).
-const START_GRACE: Duration = Duration::from_secs(600);
-/// A part that ran so long is healthy: the next restart is immediate again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(30);
-/// Longest pause before a restart.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+use tokio::sync::mpsc;
 
 /// Name of the only node until the pair exists.
 const NODE: &str = "a";
@@ -66,113 +57,53 @@ async fn up(arguments: &Up) -> Result<(), String> {
 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
-    let mut endpoints = Endpoints::new(&dir, &folder, &document);
-    let mut pause = Duration::ZERO;
-    let mut announced = false;
-    loop {
-        let started = Instant::now();
-        let mut mail = start(&folder)?;
-        endpoints.mail_pid(mail.id());
-        let work = async {
-            answers(&folder).await?;
-            if announced {
-                return endpoints.write();
-            }
-            if fresh && arguments.demo == Demo::School {
-                endpoints.demo(demo::make(&folder).await?);
-            }
-            endpoints.write()?;
-            endpoints.announce();
-            announced = true;
-            Ok::<(), String>(())
-        };
-        let ended = tokio::select! {
-            result = run_beside(work, &mut mail) => Some(result?),
-            _ = interrupt.recv() => None,
-            _ = terminate.recv() => None,
-        };
-        let Some(how) = ended else {
-            tracing::info!("stopping");
-            stop(&mut mail).await;
-            endpoints.mail_pid(None);
-            endpoints.write()?;
-            return Ok(());
-        };
-        // It said why itself, in a sentence on the same terminal.
-        if !announced && how.as_ref().is_ok_and(|status| status.code() == Some(EXIT_HOPELESS.into())) {
-            return Err("the node cannot start: see the line before".to_owned());
-        }
-        let how = how.map_or_else(|e| e.to_string(), |status| status.to_string());
-        if started.elapsed() > HEALTHY_AFTER {
-            pause = Duration::ZERO;
-        }
-        tracing::error!(part = "mail", %how, pause_ms = pause.as_millis(), "a part of the node ended by itself; it is started again");
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-        }
-        pause = (pause * 2).clamp(Duration::from_millis(250), PAUSE_MAX);
-    }
-}
-
-/// Does the work while the part runs; then waits for the part's end and says how it ended.
-async fn run_beside(
-    work: impl Future<Output = Result<(), String>>,
-    part: &mut Child,
-) -> Result<std::io::Result<ExitStatus>, String> {
-    tokio::pin!(work);
-    tokio::select! {
-        result = &mut work => result?,
-        ended = part.wait() => return Ok(ended),
-    }
-    Ok(part.wait().await)
-}
-
-fn start(folder: &Folder) -> Result<Child, String> {
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
-    Command::new(program)
-        .arg("mail")
-        .arg("--with-parent")
-        .arg("--node")
-        .arg(folder.path())
-        // Argon2id takes 19 MiB for each sign-in. Blocks of that size shall come from the system and go back to it, not stay
-        // in the heap of each thread that ever checked a password (mallopt(3), M_MMAP_THRESHOLD).
-        .env("MALLOC_MMAP_THRESHOLD_", "4194304")
-        .stdin(std::process::Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| format!("cannot start the mail process: {e}"))
-}
+    let simulated = SimulatedModem::of(&document, &folder);
+    let mut endpoints = Endpoints::new(&dir, &folder, &document, simulated.as_ref());
+    let (news, mut heard) = mpsc::unbounded_channel();
+    // In the order of their ends: what asks goes before what answers.
+    let mut recipes = vec![parts::mail(&program, &folder)];
+    if document.sms.enabled {
+        recipes.push(parts::sms(&program, &folder));
+    }
+    recipes.extend(simulated.and_then(|modem| modem.recipe(&program, arguments.modem)));
+    let running: Vec<Part> = recipes.into_iter().map(|recipe| Part::start(recipe, news.clone())).collect();
 
-/// Waits until the part answers on its control socket.
-async fn answers(folder: &Folder) -> Result<(), String> {
-    let request = Request { order: crate::cli::Order::Status, actor: "up".to_owned(), attachment_bytes: 0 };
-    let end = Instant::now() + START_GRACE;
-    loop {
-        match call(&folder.socket(), &request, &[], |_| {}).await {
-            Ok(_) => return Ok(()),
-            Err(CallError::Refused(failure)) => return Err(failure.message),
-            Err(CallError::NotRunning | CallError::Broken(_)) if Instant::now() < end => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+    let work = async {
+        let mut announced = false;
+        while let Some(what) = heard.recv().await {
+            match what {
+                News::Up(part, pid) => {
+                    endpoints.pid(part, Some(pid));
+                    if part == "mail" && !announced {
+                        if fresh && arguments.demo == Demo::School {
+                            endpoints.demo(demo::make(&folder).await?);
+                        }
+                        endpoints.write()?;
+                        endpoints.announce();
+                        announced = true;
+                    }
+                }
+                News::Down(part) => endpoints.pid(part, None),
+                News::Hopeless(why) => return Err(why),
             }
-            Err(_) => return Err(format!("the mail process does not answer after {} s", START_GRACE.as_secs())),
+            if announced {
+                endpoints.write()?;
+            }
         }
+        Ok::<(), String>(())
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    tracing::info!("stopping");
+    for part in running {
+        part.stop().await;
     }
-}
-
-async fn stop(part: &mut Child) {
-    let Some(pid) = part.id().and_then(|id| i32::try_from(id).ok()) else { return };
-    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    if tokio::time::timeout(STOP_GRACE, part.wait()).await.is_err() {
-        tracing::error!(
-            part = "mail",
-            "did not end within {} s and is killed; nothing acknowledged is lost by that",
-            STOP_GRACE.as_secs()
-        );
-        let _ = part.kill().await;
-    }
+    endpoints.stopped();
+    outcome.and(endpoints.write())
 }
 
 /// One `up` a folder.
@@ -217,18 +148,9 @@ fn first_document(address: IpAddr) -> Result<String, String> {
         text.push_str(&format!("{service} = [\"{at}\"]\n"));
     }
     text.push_str(
-        "\n[limits]\n# This machine itself is not limited: tests and load come from here.\nexempt = [\"127.0.0.0/8\", \"::1\"]\n",
+        "\n[limits]\n# This machine itself is not limited: tests and load come from here.\nexempt = [\"127.0.0.0/8\", \"::1\"]\n\n\
+         [sms]\nenabled = true\n# A simulated modem: `twinpost up` starts it, as its port lies in the node's own folder. A real one: \"/dev/ttyS1\".\n\
+         port = \"modem/tty\"\ndomains = [\"mail2sms.example\"]\n",
     );
     Ok(text)
-}
-
-/// Writes a file so that it is either the old one or the new one, whole.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let new = path.with_extension("new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

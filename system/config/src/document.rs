@@ -1,6 +1,7 @@
 //! The document's tables. Each line is type, default and limits; the comment above it is what the reference prints.
 
 use crate::schema::{Faults, section};
+use crate::sms::{self, Sms};
 use crate::value::{BareLineEnds, BytesSize, DatabaseAddress, HostPort, LogForm, OverQuota, SmartHostTls, Span};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ section! {
         [store]: Store;
         /// People and domains.
         [directory]: Directory;
+        /// Text messages.
+        [sms]: Sms;
         /// What is written about it.
         [log]: Log;
         }
@@ -227,6 +230,7 @@ section! {
 impl Document {
     /// Rules between keys.
     pub(crate) fn check_whole(&self, faults: &mut Faults) {
+        sms::check(&self.sms, faults);
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             faults.add(None, "tls", "certificate and key go together: one of them is missing");
         }

@@ -12,12 +12,17 @@
 mod document;
 mod reference;
 mod schema;
+mod sms;
 mod value;
 
 pub use document::{Directory, Document, Imap, Limits, Log, Network, Node, Pop3, Queue, SmartHost, Smtp, Store, Tls};
 pub use reference::markdown;
 pub use schema::{Fault, Faults, KeyDoc};
-pub use value::{BareLineEnds, BytesSize, DatabaseAddress, HostPort, LogForm, OverQuota, SmartHostTls, Span};
+pub use sms::{Smpp, Sms, SmsGateway, SmsNumbers, SmsOrders};
+pub use value::{
+    BareLineEnds, BytesSize, DatabaseAddress, DayHours, HostPort, LogForm, OverQuota, SmartHostTls, SmsLanguage, SmsReports,
+    SmsSenders, SmsSubject, Span, ZoneOffset,
+};
 
 use std::path::{Path, PathBuf};
 
@@ -110,6 +115,32 @@ mod tests {
     }
 
     #[test]
+    fn faults_about_text_messages_name_line_and_key() {
+        let text = "[sms]\nenabled = true\nport = 1\nbaud = 100\ndomains = [\"mail2sms\"]\n[sms.gateway]\nquiet = \"22-7\"\ntime_zone = \"8\"\n\
+                    quotas = { \"a@x.example\" = -1 }\n[sms.gateway.groups]\nclass3a = \"1\"\n[sms.orders]\nnumbers = [\"13800138000\"]\n";
+        let list = faults(text);
+        let brief: Vec<(usize, &str)> = list.iter().map(|(line, key, _)| (*line, key.as_str())).collect();
+        assert_eq!(
+            brief,
+            [
+                (0, "sms.domains"),
+                (0, "sms.orders.numbers"),
+                (3, "sms.port"),
+                (4, "sms.baud"),
+                (7, "sms.gateway.quiet"),
+                (8, "sms.gateway.time_zone"),
+                (9, "sms.gateway.quotas"),
+                (10, "sms.gateway.groups"),
+            ]
+        );
+        let good =
+            "[sms.gateway]\nquiet = \"22:00-07:00\"\ntime_zone = \"-03:30\"\n[sms.gateway.groups]\nclass3a = [\"1\", \"2\"]\n";
+        let gateway = parse(good, "f.toml").map(|d| d.sms.gateway).unwrap_or_default();
+        assert_eq!(gateway.quiet, Some(DayHours { from_min: 22 * 60, to_min: 7 * 60 }));
+        assert_eq!((gateway.time_zone.minutes, gateway.groups["class3a"].len()), (-210, 2));
+    }
+
+    #[test]
     fn what_is_not_toml_is_told_with_its_line() {
         let list = faults("version = 1\n[smtp\n");
         assert_eq!(list[0].0, 2);
@@ -144,7 +175,7 @@ mod tests {
         }
         #[test]
         fn any_value_of_any_key_is_read_or_refused(key in "[a-z_]{1,12}", value in "\\PC{0,20}") {
-            for section in ["smtp", "queue", "network", "limits", "store"] {
+            for section in ["smtp", "queue", "network", "limits", "store", "sms", "sms.gateway", "sms.numbers"] {
                 let _ = parse(&format!("[{section}]\n{key} = {value}\nmax_message = {value}\n"), "f.toml");
             }
         }

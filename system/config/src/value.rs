@@ -1,5 +1,6 @@
 //! The kinds of values: how each is written, measured and limited.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -102,6 +103,20 @@ impl<V: Value> Value for Option<V> {
     }
     fn within(&self, low: &str, high: &str) -> Result<(), String> {
         self.as_ref().map_or(Ok(()), |v| v.within(low, high))
+    }
+}
+
+/// A table of names and values.
+impl<V: Value> Value for BTreeMap<String, V> {
+    fn read(item: &Item) -> Result<Self, String> {
+        let table = item.as_table_like().ok_or_else(|| format!("expected a table of names and values, found {}", found(item)))?;
+        table.iter().map(|(name, v)| V::read(v).map(|v| (name.to_owned(), v)).map_err(|e| format!("{name}: {e}"))).collect()
+    }
+    fn kind() -> String {
+        format!("table of names, each with: {}", V::kind())
+    }
+    fn within(&self, low: &str, high: &str) -> Result<(), String> {
+        self.iter().try_for_each(|(name, v)| v.within(low, high).map_err(|e| format!("{name}: {e}")))
     }
 }
 
@@ -285,6 +300,61 @@ impl Value for DatabaseAddress {
     }
 }
 
+/// A part of the day, written `"22:00-07:00"`; over midnight when it ends before it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DayHours {
+    /// First minute of the day, 0 to 1439.
+    pub from_min: u16,
+    /// Minute that is outside again, 0 to 1440.
+    pub to_min: u16,
+}
+
+/// `07:30` as minutes.
+fn clock(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.trim().split_once(':')?;
+    let (h, m): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours.len() == 2 && minutes.len() == 2 && h <= 24 && m <= 59 && h * 60 + m <= 1440).then_some(h * 60 + m)
+}
+
+impl Value for DayHours {
+    fn read(item: &Item) -> Result<Self, String> {
+        let text = text_of(item, "a part of the day")?;
+        let wrong = || format!("{text:?} is no part of the day; write for example \"22:00-07:00\"");
+        let (from, to) = text.split_once('-').ok_or_else(wrong)?;
+        match (clock(from), clock(to)) {
+            (Some(from_min), Some(to_min)) if from_min < 1440 && from_min != to_min => Ok(Self { from_min, to_min }),
+            _ => Err(wrong()),
+        }
+    }
+    fn kind() -> String {
+        "part of the day, \"22:00-07:00\"".into()
+    }
+}
+
+/// A clock's distance from UTC, written `"+08:00"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneOffset {
+    /// Minutes east of UTC.
+    pub minutes: i16,
+}
+
+impl Value for ZoneOffset {
+    fn read(item: &Item) -> Result<Self, String> {
+        let text = text_of(item, "a distance from UTC")?;
+        let wrong = || format!("{text:?} is no distance from UTC; write for example \"+08:00\"");
+        let (sign, rest) = match (text.strip_prefix('+'), text.strip_prefix('-')) {
+            (Some(rest), _) => (1, rest),
+            (_, Some(rest)) => (-1, rest),
+            _ => return Err(wrong()),
+        };
+        let minutes = clock(rest).and_then(|m| i16::try_from(m).ok()).filter(|m| *m <= 14 * 60).ok_or_else(wrong)?;
+        Ok(Self { minutes: sign * minutes })
+    }
+    fn kind() -> String {
+        "distance from UTC, \"+08:00\"".into()
+    }
+}
+
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident = $text:literal ),+ $(,)? }) => {
         $(#[$doc])*
@@ -320,3 +390,24 @@ choice!(/// TLS toward the smart host.
         Implicit = "implicit", /// STARTTLS, and nothing is sent without it.
         Starttls = "starttls", /// STARTTLS when offered.
         Opportunistic = "opportunistic" });
+choice!(/// Which people with an account may write to numbers.
+    SmsSenders { /// Everybody.
+        All = "all", /// Nobody.
+        Nobody = "nobody", /// Those in `senders`.
+        Listed = "listed", /// Domain admins and operators.
+        Admins = "admins", /// Operators.
+        Operators = "operators" });
+choice!(/// When the subject becomes the first line of a text.
+    SmsSubject { /// Never.
+        Never = "never", /// Always.
+        Always = "always", /// When the mail has no text.
+        IfNoText = "if-no-text" });
+choice!(/// Language of sentences.
+    SmsLanguage { /// Simplified Chinese.
+        Chinese = "zh-CN", /// English.
+        English = "en" });
+choice!(/// When a delivery report is asked of the network.
+    SmsReports { /// Never.
+        Never = "never", /// When the sender asked for one.
+        OnRequest = "on-request", /// For each text.
+        Always = "always" });

@@ -13,17 +13,30 @@ use futures_util::StreamExt;
 
 /// Errands of one entry that are under way at once.
 const AT_ONCE: usize = 16;
-/// An entry that finds no room comes back after this time, and up to as much again.
+/// An entry that finds no room comes back after this time, or a multiple of it when many wait.
 const PUT_OFF_S: i64 = 15;
+/// Longest time that an entry is put off.
+const PUT_OFF_MAX_S: i64 = 900;
 
 impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
+    /// The turn of an entry that finds no room: behind all that were put off before it, so many at a time, so that a long
+    /// queue is not written down again and again while it waits.
+    fn turn_s(&self) -> i64 {
+        let now = now_s();
+        let at_once = i64::try_from(self.settings().settings.claims / 2).unwrap_or(i64::MAX).max(1);
+        let mut turns = self.errand_turns.lock();
+        let (at_s, taken) = if turns.0 <= now { (now + PUT_OFF_S, 0) } else { *turns };
+        *turns = if taken + 1 >= at_once { (at_s + PUT_OFF_S, 0) } else { (at_s, taken + 1) };
+        at_s.min(now + PUT_OFF_MAX_S)
+    }
+
     /// Gives the recipients to the courier; gives back what is not written down yet.
     pub(super) async fn by_courier(&self, round: &Round<'_>, recipients: Vec<Recipient>) -> Vec<Fate> {
         if recipients.is_empty() {
             return Vec::new();
         }
         let Ok(_place) = self.errands.try_acquire() else {
-            let until_s = now_s() + PUT_OFF_S + rand::random_range(0..PUT_OFF_S);
+            let until_s = self.turn_s();
             let text = "4.4.5 as many errands as there is room for are under way".to_owned();
             return Fate::all(recipients, &Reply { code: 0, text }, None, Wait::NotYet(until_s));
         };
@@ -65,6 +78,7 @@ fn fate<C: Courier>(recipient: Recipient, carried: Option<courier::Carried>) -> 
             reply: Trouble::Stopping.reply(),
             host: None,
             courier: Some(C::KIND),
+            words: None,
             here: false,
             reported_there: false,
             wait: Wait::NotYet(now_s()),
@@ -83,6 +97,7 @@ fn fate<C: Courier>(recipient: Recipient, carried: Option<courier::Carried>) -> 
         reply: carried.reply,
         host: carried.by,
         courier: Some(C::KIND),
+        words: carried.words,
         here: carried.fate == courier::Fate::Delivered,
         reported_there: false,
         wait,

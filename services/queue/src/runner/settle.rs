@@ -36,6 +36,8 @@ pub(super) struct Fate {
     pub host: Option<String>,
     /// It went by the courier.
     pub courier: Option<Kind>,
+    /// The reply in the sender's own language.
+    pub words: Option<String>,
     /// It arrived: on this site, or the courier has word of it.
     pub here: bool,
     /// The other side reports success by itself.
@@ -52,6 +54,7 @@ impl Fate {
             reply: reply.clone(),
             host: host.map(str::to_owned),
             courier: None,
+            words: None,
             here: false,
             reported_there: false,
             wait,
@@ -109,7 +112,7 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
     }
 
     fn outcome(&self, entry: &Entry, fate: Fate, now: i64, told: &mut Told) -> RecipientUpdate {
-        let Fate { recipient, mut state, reply, host, courier, here, reported_there, wait } = fate;
+        let Fate { recipient, mut state, reply, host, courier, words, here, reported_there, wait } = fate;
         let tried = matches!(wait, Wait::Tried | Wait::TriedThenRests(_) | Wait::TriedUntil(_));
         let attempts = recipient.attempts.saturating_add(u32::from(tried));
         let mut update = RecipientUpdate {
@@ -120,7 +123,8 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
             reply: reply.clone(),
             delay_told: recipient.delay_told,
         };
-        let mut about = About { address: recipient.address, orcpt: recipient.orcpt, reply, host, courier, retry_until_s: None };
+        let mut about =
+            About { address: recipient.address, orcpt: recipient.orcpt, reply, host, courier, words, retry_until_s: None };
         if state == State::Waiting {
             let spread = rand::random::<f64>();
             let next = after_deferral(

@@ -32,7 +32,9 @@ struct Scripted {
 impl Scripted {
     fn says(self, who: &'static str, fate: Fate, text: &str) -> Self {
         let reply = Reply { code: 0, text: text.to_owned() };
-        self.script.lock().insert(who, Some(Carried { fate, reply, by: Some("some network".into()) }));
+        self.script
+            .lock()
+            .insert(who, Some(Carried { fate, reply, words: Some("原因".into()), by: Some("some network".into()) }));
         self
     }
     fn silent(self, who: &'static str) -> Self {
@@ -115,6 +117,7 @@ async fn a_failure_is_told_with_the_couriers_own_reason() {
         assert!(field("Final-Recipient").starts_with("rfc822; 1390"));
     }
     assert!(String::from_utf8_lossy(&reports[0].message).contains("some network said: 5.1.1 the network does not know"));
+    assert!(String::from_utf8_lossy(&reports[0].message).contains("    原因\r\n"), "in the sender's language too");
 }
 
 #[tokio::test]

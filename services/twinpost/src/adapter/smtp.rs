@@ -4,11 +4,13 @@
 //! Return-Path and serves both; what goes out again begins after that field.
 
 use super::{SignIn, Wishes, now_s, store_limits};
+use crate::texts::{Texts, Writer};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use twinpost_directory::{Directory, Originator, Resolution, Target as DirectoryTarget};
+use twinpost_mail2sms::Number;
 use twinpost_message::{AccountId, Address, TraceId};
 use twinpost_queue::dsn::{About, Action, Notice};
 use twinpost_smtp::{
@@ -32,12 +34,24 @@ pub struct SmtpBackend {
     pub host_name: String,
     /// How long mail is tried, and what is said of a full mailbox.
     pub wishes: Arc<Wishes>,
+    /// Mail to numbers.
+    pub texts: Option<Arc<Texts>>,
 }
 
 /// What a recipient address stands for.
 pub struct Recipient {
     local: Vec<DirectoryTarget>,
     remote: Vec<Address>,
+    /// The telephones among the remote addresses.
+    numbers: Vec<Number>,
+    /// It stands for telephones and for nobody else: then what they are refused is refused.
+    only_numbers: bool,
+}
+
+impl Recipient {
+    fn mailboxes(local: Vec<DirectoryTarget>, remote: Vec<Address>) -> Self {
+        Self { local, remote, numbers: Vec::new(), only_numbers: false }
+    }
 }
 
 fn trouble(error: &Error, trace: Option<TraceId>) -> Refusal {
@@ -70,6 +84,36 @@ impl SmtpBackend {
             Ok(Some(_)) => Err(Refusal::over_quota(self.wishes.over_quota_later())),
             Err(error) => Err(trouble(&error, None)),
         }
+    }
+
+    /// A recipient some of whose addresses are elsewhere: those that are telephones are asked for their rights. A group takes
+    /// the mail for those who may have it; an address that means telephones only is answered for them.
+    async fn elsewhere(
+        &self,
+        client: &Client,
+        mail: &Mail,
+        (local, addresses): (Vec<DirectoryTarget>, Vec<Address>),
+        so_far: &[Recipient],
+    ) -> Result<Recipient, Refusal> {
+        let takes = |address: &Address| self.texts.as_ref().is_some_and(|texts| texts.takes(address.domain()));
+        let (phones, mut remote): (Vec<Address>, Vec<Address>) = addresses.into_iter().partition(takes);
+        let only_numbers = local.is_empty() && remote.is_empty();
+        let mut numbers = Vec::new();
+        let mut known: Vec<Number> = so_far.iter().flat_map(|r| r.numbers.iter().cloned()).collect();
+        for (address, texts) in phones.iter().zip(std::iter::repeat(&self.texts)) {
+            let Some(texts) = texts else { break };
+            match texts.recipient(&writer(texts, client, mail), address, &known).await {
+                Ok(found) => {
+                    known.extend(found.numbers.iter().cloned());
+                    numbers.extend(found.numbers);
+                    remote.extend(found.addresses);
+                }
+                Err(refusal) if only_numbers => return Err(refusal),
+                // The gateway wrote a line about it.
+                Err(_) => {}
+            }
+        }
+        Ok(Recipient { local, remote, numbers, only_numbers })
     }
 
     fn spool(&self, client: &Client, envelope: &Envelope, rcpts: Vec<NewRcpt>) -> NewSpool {
@@ -157,6 +201,11 @@ pub fn report_delivery(directory: &Directory, to: &Address, message: &[u8], trac
     }
 }
 
+/// Who sends, as the gateway to text messages sees it.
+fn writer(texts: &Texts, client: &Client, mail: &Mail) -> Writer {
+    texts.writer(client.identity.as_ref(), mail.sender.as_ref(), mail.params.smtputf8)
+}
+
 fn target(found: DirectoryTarget, quarantine: bool, unlimited: bool) -> Target {
     let folder = if quarantine { Some(JUNK.to_owned()) } else { found.folder };
     Target {
@@ -200,7 +249,11 @@ impl Backend for SmtpBackend {
         Ok(MailAccepted { size_max_bytes: limits.max_message_bytes })
     }
 
-    async fn recipient(&self, client: &Client, mail: &Mail, rcpt: &Rcpt, _: &[Recipient]) -> Result<Recipient, Refusal> {
+    async fn recipient(&self, client: &Client, mail: &Mail, rcpt: &Rcpt, so_far: &[Recipient]) -> Result<Recipient, Refusal> {
+        // A number is nobody's mailbox: the directory is not asked.
+        if self.texts.as_ref().is_some_and(|texts| texts.takes(rcpt.address.domain())) {
+            return Box::pin(self.elsewhere(client, mail, (Vec::new(), vec![rcpt.address.clone()]), so_far)).await;
+        }
         match self.directory.resolve(&rcpt.address, Self::originator(client, mail)) {
             Resolution::Deliver { local, remote } => {
                 let size_bytes = mail.params.size_bytes.unwrap_or(0);
@@ -208,10 +261,14 @@ impl Backend for SmtpBackend {
                 if let ([only], true) = (local.as_slice(), remote.is_empty()) {
                     self.refusal_of(only, size_bytes).await?;
                 }
-                Ok(Recipient { local, remote })
+                if remote.is_empty() {
+                    return Ok(Recipient::mailboxes(local, remote));
+                }
+                // An alias that leads to a telephone gives nobody a right that the number itself would not.
+                Box::pin(self.elsewhere(client, mail, (local, remote), so_far)).await
             }
             Resolution::NotOurDomain if client.identity.is_some() => {
-                Ok(Recipient { local: Vec::new(), remote: vec![rcpt.address.clone()] })
+                Ok(Recipient::mailboxes(Vec::new(), vec![rcpt.address.clone()]))
             }
             Resolution::NotOurDomain => Err(Refusal::relay_denied()),
             Resolution::UnknownUser => Err(Refusal::unknown_user()),
@@ -227,7 +284,7 @@ impl Backend for SmtpBackend {
         foreign.map_or(Ok(()), |_| Err(Refusal::not_owner()))
     }
 
-    async fn deliver(&self, client: &Client, envelope: &Envelope, recipients: Vec<Recipient>, message: Message) -> Outcome {
+    async fn deliver(&self, client: &Client, envelope: &Envelope, mut recipients: Vec<Recipient>, message: Message) -> Outcome {
         let quarantine = message.quarantine;
         let bytes = Bytes::from(message.bytes);
         // Each account gets the message once, however many recipients lead to it; each recipient is answered by its own.
@@ -235,6 +292,22 @@ impl Backend for SmtpBackend {
         let mut places: HashMap<AccountId, usize> = HashMap::with_capacity(recipients.len());
         let mut of_recipient: Vec<Vec<usize>> = Vec::with_capacity(recipients.len());
         let mut rcpts = Vec::new();
+        let numbers: Vec<Number> = recipients.iter().flat_map(|r| r.numbers.iter().cloned()).collect();
+        let mut texts = self.texts.as_ref().filter(|_| !numbers.is_empty());
+        let mut receipt_wanted = false;
+        if let Some(gate) = texts {
+            match Box::pin(gate.accept(&writer(gate, client, &envelope.mail), envelope.trace, &numbers, &bytes)).await {
+                Ok(wanted) => receipt_wanted = wanted,
+                Err(refusal) if recipients.iter().any(|r| r.only_numbers) => return Outcome::All(Err(refusal)),
+                // A group whose mail cannot become a text has other members.
+                Err(_) => {
+                    for recipient in &mut recipients {
+                        recipient.remote.retain(|address| !gate.takes(address.domain()));
+                    }
+                    texts = None;
+                }
+            }
+        }
         for (recipient, rcpt) in recipients.into_iter().zip(&envelope.recipients) {
             let mut mine = Vec::with_capacity(recipient.local.len());
             for found in recipient.local {
@@ -246,11 +319,11 @@ impl Backend for SmtpBackend {
                 mine.push(place);
             }
             of_recipient.push(mine);
-            rcpts.extend(recipient.remote.into_iter().map(|address| NewRcpt {
-                address,
-                orcpt: orcpt(&rcpt.params),
-                notify: notify(&rcpt.params),
-            }));
+            // A receipt that the mail itself asks for is what a telephone can give: its network's confirmation.
+            let receipt = receipt_wanted && !recipient.numbers.is_empty() && rcpt.params.notify.is_none();
+            let notify = if receipt { Notify(Notify::SUCCESS | Notify::FAILURE | Notify::DELAY) } else { notify(&rcpt.params) };
+            let rcpt = |address| NewRcpt { address, orcpt: orcpt(&rcpt.params), notify };
+            rcpts.extend(recipient.remote.into_iter().map(rcpt));
         }
         let one_answer_for_many = client.role != Role::Lmtp && (targets.len() > 1 || !rcpts.is_empty());
         // A mailbox that filled up since RCPT: where one answer must serve many, its mail waits in the queue and is reported
@@ -258,11 +331,21 @@ impl Backend for SmtpBackend {
         let over_quota = if one_answer_for_many { OverQuotaPolicy::Spool } else { OverQuotaPolicy::Refuse };
         let spool = (one_answer_for_many || !rcpts.is_empty()).then(|| self.spool(client, envelope, rcpts));
         let body = Store::prepare(&bytes);
+        let accounts: Vec<AccountId> = targets.iter().map(|t| t.account).collect();
         let delivery = Delivery { body, trace: envelope.trace, received_s: envelope.received_s, targets, spool, over_quota };
         let delivered = match self.store.deliver(delivery).await {
             Ok(delivered) => delivered,
-            Err(error) => return Outcome::All(Err(trouble(&error, Some(envelope.trace)))),
+            Err(error) => {
+                if let Some(texts) = texts {
+                    Box::pin(texts.release(envelope.trace)).await;
+                }
+                return Outcome::All(Err(trouble(&error, Some(envelope.trace))));
+            }
         };
+        if let Some(texts) = &self.texts {
+            let stored = delivered.outcomes.iter().zip(&accounts).filter(|(o, _)| matches!(o, Stored::Stored { .. }));
+            texts.arrived(stored.map(|(_, account)| *account).collect(), bytes.clone(), envelope.trace);
+        }
         let answer = |mine: &Vec<usize>| {
             let refused = !mine.is_empty() && mine.iter().all(|place| matches!(delivered.outcomes[*place], Stored::OverQuota(_)));
             if refused { Err(Refusal::over_quota(self.wishes.over_quota_later())) } else { Ok(()) }
@@ -282,6 +365,7 @@ impl Backend for SmtpBackend {
                 reply: twinpost_queue::Reply { code: 250, text: "2.1.5 delivered".to_owned() },
                 host: None,
                 courier: None,
+                words: None,
                 retry_until_s: None,
             })
             .collect();

@@ -5,6 +5,7 @@
 
 mod directory;
 mod queue;
+mod sms;
 mod store;
 
 use super::{Failure, Progress, ProgressSender};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use twinpost_config::{BytesSize, Document};
 use twinpost_directory::{AuditQuery, Directory, ImportOptions};
+use twinpost_mail2sms::Gateway;
 use twinpost_message::{Address, TraceId};
 use twinpost_store::Store;
 
@@ -38,6 +40,7 @@ pub struct Office {
     document: Document,
     directory: Directory,
     store: Store,
+    gateway: Option<Gateway>,
     running: Option<Arc<dyn Running>>,
     since: Instant,
 }
@@ -76,8 +79,15 @@ fn moment(seconds: i64) -> String {
 
 impl Office {
     /// The office of a running node.
-    pub fn new(folder: Folder, document: Document, directory: Directory, store: Store, running: Arc<dyn Running>) -> Self {
-        Self { folder, document, directory, store, running: Some(running), since: Instant::now() }
+    pub fn new(
+        folder: Folder,
+        document: Document,
+        directory: Directory,
+        store: Store,
+        gateway: Option<Gateway>,
+        running: Arc<dyn Running>,
+    ) -> Self {
+        Self { folder, document, directory, store, gateway, running: Some(running), since: Instant::now() }
     }
 
     /// The office of a stopped node: opens its data under its lock.
@@ -90,11 +100,15 @@ impl Office {
         let directory = Directory::open(&settings::directory_location(&document, folder), settings::directory(&document))
             .await
             .map_err(Failure::because)?;
-        Ok(Self { folder: folder.clone(), document, directory, store, running: None, since: Instant::now() })
+        let gateway = settings::sms::open_gateway(&document, folder).await.map_err(Failure::because)?;
+        Ok(Self { folder: folder.clone(), document, directory, store, gateway, running: None, since: Instant::now() })
     }
 
     /// Ends the office of a stopped node.
     pub async fn close(&self) {
+        if let Some(gateway) = &self.gateway {
+            gateway.close().await;
+        }
         self.store.close().await;
         self.directory.close().await;
     }
@@ -136,6 +150,7 @@ impl Office {
             Order::Export { domain } => self.export(domain).await,
             Order::Queue(order) => self.queue(order).await,
             Order::Store(order) => Box::pin(self.store_order(order, progress)).await,
+            Order::Sms(order) => Box::pin(self.sms(order, actor)).await,
             Order::Config(ConfigOrder::Reload) => match &self.running {
                 Some(running) => running.reload().map(|notes| json!(notes)).map_err(Failure::because),
                 None => Err(Failure::because("the node is not running: it reads the document when it starts")),

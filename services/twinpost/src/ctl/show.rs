@@ -1,6 +1,6 @@
 //! Answers for people (tables) and machines (`--json`).
 
-use crate::cli::{AccountOrder, AliasOrder, DomainOrder, GroupOrder, Order, QueueOrder, StoreOrder};
+use crate::cli::{AccountOrder, AliasOrder, DomainOrder, GroupOrder, Order, QueueOrder, SmsOrder, StoreOrder};
 use crate::complain;
 use crate::control::Failure;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -126,9 +126,16 @@ fn columns(order: &Order) -> &'static [&'static str] {
         Order::Queue(QueueOrder::List { .. }) => {
             &["id", "trace", "sender", "recipients", "size_bytes", "age_s", "next_try_s", "hold", "last_reply"]
         }
+        Order::Sms(SmsOrder::Log { .. }) => &["when", "event", "who", "number", "parts", "detail", "trace"],
+        Order::Sms(SmsOrder::Rules(_)) => &["name", "numbers", "enabled", "only", "per_day"],
         Order::Store(StoreOrder::Deleted { .. }) => &["id", "mailbox", "subject", "deleted", "size_bytes"],
         _ => &[],
     }
+}
+
+/// Rows as a table.
+pub fn rows(rows: &[Value], columns: &[&str]) -> String {
+    table(rows, columns).to_string()
 }
 
 fn blank() -> Table {

@@ -12,7 +12,7 @@ use twinpost_config::Document;
 type Same = fn(&Document, &Document) -> bool;
 
 /// Parts that a running process takes, and for what.
-const TAKEN: [(&str, &str, Same); 7] = [
+const TAKEN: [(&str, &str, Same); 9] = [
     ("[smtp]", "for connections from now on", |a, b| a.smtp == b.smtp),
     ("[limits]", "from now on; what was counted against a limit that stays is kept", |a, b| a.limits == b.limits),
     ("[queue]", "from the next try of each message on", |a, b| {
@@ -29,12 +29,14 @@ const TAKEN: [(&str, &str, Same); 7] = [
         a.imap.idle_timeout == b.imap.idle_timeout && a.imap.per_account == b.imap.per_account
     }),
     ("[pop3]", "for sessions from now on", |a, b| a.pop3 == b.pop3),
+    ("[sms.gateway]", "from now on", |a, b| a.sms.gateway == b.sms.gateway),
+    ("[sms.numbers]", "from now on", |a, b| a.sms.numbers == b.sms.numbers),
     ("log.level", "from now on", |a, b| a.log.level == b.log.level),
     ("tls.allow_plain_sign_in", "for connections from now on", |a, b| a.tls.allow_plain_sign_in == b.tls.allow_plain_sign_in),
 ];
 
 /// What only a start takes.
-const WAITS: [(&str, Same); 8] = [
+const WAITS: [(&str, Same); 9] = [
     ("[node]", |a, b| a.node == b.node),
     ("[network]", |a, b| a.network == b.network),
     ("[store]", |a, b| a.store == b.store),
@@ -42,6 +44,14 @@ const WAITS: [(&str, Same); 8] = [
     ("queue.connections", |a, b| a.queue.connections == b.queue.connections),
     ("queue.dns", |a, b| a.queue.dns == b.queue.dns),
     ("imap.max_append", |a, b| a.imap.max_append == b.imap.max_append),
+    ("[sms] (or SIGHUP of `twinpost sms`)", |a, b| {
+        let modem = |d: &Document| {
+            let mut sms = d.sms.clone();
+            (sms.gateway, sms.numbers) = Default::default();
+            sms
+        };
+        modem(a) == modem(b)
+    }),
     ("log.form", |a, b| a.log.form == b.log.form),
 ];
 
@@ -66,6 +76,7 @@ pub(super) fn reload(live: &Live) -> Result<Vec<String>, String> {
     // Whatever can fail comes first.
     let files = certificate_files(&new, &live.folder)?;
     let queue = settings::queue(&new)?;
+    settings::sms::check(&new)?;
     live.tls.replace(vec![files]).map_err(|e| e.to_string())?;
     live.queue.set_settings(queue)?;
     let overruled = logs::set_level(&new.log)?;
@@ -76,6 +87,9 @@ pub(super) fn reload(live: &Live) -> Result<Vec<String>, String> {
     live.pop3.set_settings(settings::pop3(&new));
     live.limiter.set_settings(settings::limits(&new));
     live.wishes.take(&new);
+    if let Some(texts) = &live.texts {
+        texts.gateway().replace(settings::sms::gateway(&new)).map_err(|e| e.to_string())?;
+    }
     let mut document = live.document.lock();
     let mut notes = notes(started, &document, &file);
     if overruled && document.log.level != file.log.level {

@@ -1,9 +1,11 @@
 //! `endpoints.json`: what a program needs to use the node, and the sentence that a person needs.
 
-use super::{SERVICES, write_whole};
-use crate::node::Folder;
+use super::SERVICES;
+use super::parts::SimulatedModem;
+use crate::node::{Folder, write_whole};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use twinpost_config::Document;
 
@@ -28,12 +30,16 @@ pub struct Endpoints {
     domain: String,
     accounts: Vec<DemoAccount>,
     ca: PathBuf,
-    mail_pid: Option<u32>,
+    sms_domain: Option<String>,
+    modem: Option<PathBuf>,
+    simulated: Option<SimulatedModem>,
+    running: bool,
+    pids: BTreeMap<&'static str, u32>,
 }
 
 impl Endpoints {
     /// The endpoints of this node; accounts of an earlier start are kept.
-    pub fn new(dir: &Path, folder: &Folder, document: &Document) -> Self {
+    pub fn new(dir: &Path, folder: &Folder, document: &Document, simulated: Option<&SimulatedModem>) -> Self {
         let net = &document.network;
         let lists = [&net.smtp, &net.submission, &net.submissions, &net.lmtp, &net.imap, &net.imaps, &net.pop3, &net.pop3s];
         let ports = SERVICES.iter().zip(lists).filter_map(|(name, list)| Some((*name, list.first()?.port()))).collect();
@@ -50,7 +56,11 @@ impl Endpoints {
             domain: earlier("domain").and_then(|d| d.as_str().map(str::to_owned)).unwrap_or_default(),
             accounts: earlier("accounts").and_then(|a| serde_json::from_value(a).ok()).unwrap_or_default(),
             ca: document.tls.certificate.clone().unwrap_or_else(|| folder.tls().join("ca.pem")),
-            mail_pid: None,
+            sms_domain: document.sms.domains.first().filter(|_| document.sms.enabled).cloned(),
+            modem: document.sms.enabled.then(|| folder.within(&document.sms.port)),
+            simulated: simulated.cloned(),
+            running: true,
+            pids: BTreeMap::new(),
         }
     }
     /// The demo was made.
@@ -58,25 +68,38 @@ impl Endpoints {
         self.domain = domain;
         self.accounts = accounts;
     }
-    /// The mail process has this number now.
-    pub fn mail_pid(&mut self, pid: Option<u32>) {
-        self.mail_pid = pid;
+    /// A part has this process number now, or none.
+    pub fn pid(&mut self, part: &'static str, pid: Option<u32>) {
+        match pid {
+            Some(pid) => drop(self.pids.insert(part, pid)),
+            None => drop(self.pids.remove(part)),
+        }
+    }
+    /// Nothing runs any more.
+    pub fn stopped(&mut self) {
+        self.running = false;
     }
 
     fn value(&self) -> Value {
         let mut service = serde_json::Map::from_iter([("address".to_owned(), json!(self.address))]);
         service.extend(self.ports.iter().map(|(name, port)| ((*name).to_owned(), json!(port))));
         let mut pids = serde_json::Map::new();
-        if let Some(mail) = self.mail_pid {
+        if self.running {
             pids.insert("up".to_owned(), json!(std::process::id()));
-            pids.insert("mail".to_owned(), json!(mail));
+            pids.extend(self.pids.iter().map(|(part, pid)| ((*part).to_owned(), json!(pid))));
         }
+        let record = self.simulated.as_ref().map(|m| &m.record);
+        let control = self.simulated.as_ref().map(|m| &m.control);
+        let modem = |port: &PathBuf| json!({ "node": self.node, "port": port, "record": record, "control": control });
+        let modems: Vec<Value> = self.modem.iter().map(modem).collect();
         json!({
             "service": service,
             "nodes": [{ "name": self.node, "address": self.address, "dir": self.node_dir, "pids": pids }],
             "domain": self.domain,
             "accounts": self.accounts,
             "ca": self.ca,
+            "sms_domain": self.sms_domain,
+            "modems": modems,
         })
     }
 
@@ -130,6 +153,17 @@ impl Endpoints {
                 port("imaps"),
                 first.address,
                 first.password
+            ));
+        }
+        if let (Some(first), Some(domain), Some(modem)) = (self.accounts.last(), &self.sms_domain, &self.simulated) {
+            text.push_str(&format!(
+                "  A text:  swaks --server {}:{} -tls --auth-user {} --auth-password '{}' --from {} --to 13800138000@{domain} --body 'Hello 你好'\n           tail -f {}\n",
+                self.address,
+                port("submission"),
+                first.address,
+                first.password,
+                first.address,
+                modem.record.display()
             ));
         }
         text.push_str(&format!("  Look inside: twinpost ctl --dir {} status\n", self.dir.display()));

@@ -37,6 +37,7 @@ struct DomainWish {
     max_accounts: Option<Option<u32>>,
     catch_all: Option<Option<Address>>,
     plus: Option<bool>,
+    language: Option<twinpost_directory::Language>,
 }
 
 impl DomainWish {
@@ -60,6 +61,7 @@ impl DomainWish {
             max_accounts,
             catch_all,
             plus: set.plus,
+            language: set.language.as_deref().map(|l| l.parse().map_err(Failure::because)).transpose()?,
         })
     }
     fn apply(&self, settings: &mut DomainSettings) {
@@ -74,6 +76,9 @@ impl DomainWish {
         put(self.max_message.as_ref(), &mut settings.max_message_bytes);
         put(self.max_accounts.as_ref(), &mut settings.max_accounts);
         put(self.catch_all.as_ref(), &mut settings.catch_all);
+        if let Some(language) = self.language {
+            settings.language = language;
+        }
         if let Some(plus) = self.plus {
             settings.plus_separator = plus.then_some('+');
         }
@@ -135,7 +140,7 @@ fn domain_row(domain: &twinpost_directory::Domain) -> Value {
     json!({
         "name": domain.name, "aliases": domain.aliases, "state": domain.state.to_string(), "suspended": domain.state == twinpost_directory::State::Suspended,
         "accounts": domain.accounts, "max_accounts": s.max_accounts, "quota_bytes": s.quota_bytes, "quota_messages": s.quota_messages,
-        "account_quota_bytes": s.account_quota_bytes, "max_message_bytes": s.max_message_bytes, "catch_all": s.catch_all, "plus_separator": s.plus_separator,
+        "account_quota_bytes": s.account_quota_bytes, "max_message_bytes": s.max_message_bytes, "catch_all": s.catch_all, "plus_separator": s.plus_separator, "language": s.language,
         "services": s.services.to_string(), "language": s.language,
     })
 }

@@ -101,6 +101,7 @@ impl Office {
             reply: reply.clone(),
             host: None,
             courier: None,
+            words: None,
             retry_until_s: None,
         };
         let about: Vec<About> = entry.rcpts.iter().filter(|r| r.state == RcptState::Waiting).map(about).collect();
