@@ -187,12 +187,13 @@ impl Runner {
         let counters = engine.counters();
         let wake_at = engine.wake_at();
         drop(engine);
+        // A phone has the message before the terminal hears of it: a kill in between must not make it unheard of.
+        self.keep(received);
         self.out.extend(bytes);
         self.write_line();
         for act in acts {
             self.port(act);
         }
-        self.keep(received);
         if *self.shared.counters.borrow() != counters {
             self.shared.counters.send_replace(counters);
             *self.shared.changed.0.lock() += 1;
