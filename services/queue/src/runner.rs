@@ -109,9 +109,10 @@ impl<S: Spool, D: Dns, C: Courier> Queue<S, D, C> {
     /// # Errors
     /// A sentence: the settings of TLS cannot be used.
     pub fn with_courier(spool: S, dns: D, courier: C, settings: Settings) -> Result<Arc<Self>, String> {
-        let destinations = Destinations::new(dns, settings.clone())?;
-        let entries = Arc::new(Semaphore::new(settings.claims.max(1)));
-        let errands = Semaphore::new((settings.claims / 2).max(1));
+        let claims = settings.claims;
+        let destinations = Destinations::new(dns, settings)?;
+        let entries = Arc::new(Semaphore::new(claims.max(1)));
+        let errands = Semaphore::new((claims / 2).max(1));
         let (wake, at_work) = (Notify::new(), Mutex::default());
         let errand_turns = Mutex::default();
         Ok(Arc::new(Self { spool, destinations, courier, entries, errands, errand_turns, wake, at_work }))

@@ -36,7 +36,7 @@ impl Texts {
             let message = self.alarm(event, &operator, trace);
             match self.deliver(&operator.address, &message, trace).await {
                 Ok(()) => {
-                    tracing::info!(%trace, to = %operator.address, subject = event.subject, "told an operator about the modem")
+                    tracing::info!(%trace, to = %operator.address, subject = event.subject, "told an operator about the modem");
                 }
                 // It is told again at the next change: better twice than never.
                 Err(error) => {

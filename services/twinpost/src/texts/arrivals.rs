@@ -52,7 +52,7 @@ impl Texts {
                 }
             }
             Err(error) => {
-                tracing::error!(trace = %arrival.trace, account = %account.address, %error, "no notice of this mail: the ledger does not answer")
+                tracing::error!(trace = %arrival.trace, account = %account.address, %error, "no notice of this mail: the ledger does not answer");
             }
         }
     }
