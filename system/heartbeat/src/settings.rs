@@ -1,0 +1,107 @@
+//! Settings of a node, and the switches by which tests prove that each safety rule is needed.
+
+/// Times and means of a node. Both nodes of a pair must agree on the times; the defaults are the design's start values.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    /// This node: 0 or 1.
+    pub node: u8,
+    /// Between two frames on eth1 and LAN.
+    pub keepalive_ms: u32,
+    /// Between two frames on the serial line.
+    pub serial_keepalive_ms: u32,
+    /// Silence after which a standby asks for a release.
+    pub warn_ms: u32,
+    /// Life of a lease; silence after which the means other than a release are used.
+    pub lease_ms: u32,
+    /// The hardware watchdog resets the node this long after the last feed at the latest; 0 without one.
+    pub watchdog_ms: u32,
+    /// Added to lease + watchdog before a winner at the witness serves: drift of both clocks and the time that an address rule needs.
+    pub margin_ms: u32,
+    /// After a start, how long to wait for the peer before a node that holds the newest data looks for a proof.
+    pub first_contact_ms: u32,
+    /// Between two tries of fencing, of the witness or of the reservation.
+    pub retry_ms: u32,
+    /// A witness is configured.
+    pub witness: bool,
+    /// The peer's power can be switched and read back.
+    pub fencing: bool,
+    /// The data is on a dual-attached array with exclusive reservations.
+    pub reservation: bool,
+    /// HA.md `takeover = "evidence"`; false is `takeover = "proof"`.
+    pub evidence: bool,
+    /// Health and config generation that frames carry.
+    pub health: u8,
+    /// Generation of the config document.
+    pub config: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            node: 0,
+            keepalive_ms: 200,
+            serial_keepalive_ms: 500,
+            warn_ms: 400,
+            lease_ms: 800,
+            watchdog_ms: 1000,
+            margin_ms: 100,
+            first_contact_ms: 30_000,
+            retry_ms: 1000,
+            witness: false,
+            fencing: false,
+            reservation: false,
+            evidence: false,
+            health: 255,
+            config: 0,
+        }
+    }
+}
+
+impl Settings {
+    /// HA.md "the winner waits lease + watchdog + margin after the last grant that it sent".
+    #[must_use]
+    pub const fn wait_ms(&self) -> u32 {
+        self.lease_ms.saturating_add(self.watchdog_ms).saturating_add(self.margin_ms)
+    }
+}
+
+/// The safety rules as switches. [`crate::step`] always runs [`Rules::ALL`]; with one of them off, a test must see the pair break.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Rules {
+    /// After a boot a node alone waits for its peer.
+    pub wait_for_all: bool,
+    /// A power switch counts only when the power was read back as off.
+    pub read_power_back: bool,
+    /// 250 only when the peer has the bytes, or alone under a new reign with a proof.
+    pub peer_has_bytes: bool,
+    /// The service address expires by itself: a stalled node stops.
+    pub address_expires: bool,
+    /// The active stops itself when its lease ends.
+    pub stop_at_lease_end: bool,
+    /// A winner at the witness waits lease + watchdog + margin.
+    pub wait_out_lease: bool,
+    /// A ping to the gateway is no proof.
+    pub ping_is_no_proof: bool,
+    /// Eligibility is forgotten at a boot.
+    pub forget_eligibility: bool,
+    /// A frame that was not written for this boot of the receiver is no news.
+    pub fresh_frames_only: bool,
+    /// A promise of the reign makes the promising node ineligible and withdraws its own claim.
+    pub promise_binds: bool,
+}
+
+impl Rules {
+    /// Every rule in force: production.
+    pub const ALL: Self = Self {
+        wait_for_all: true,
+        read_power_back: true,
+        peer_has_bytes: true,
+        address_expires: true,
+        stop_at_lease_end: true,
+        wait_out_lease: true,
+        ping_is_no_proof: true,
+        forget_eligibility: true,
+        fresh_frames_only: true,
+        promise_binds: true,
+    };
+}
