@@ -37,7 +37,7 @@ pub(crate) fn heard(mind: &mut Mind<'_>, frame: &Frame) {
         (s.record.boot, s.dirty, s.live) = (frame.echo_boot.saturating_add(1), true, false);
         return;
     }
-    if frame.echo_boot != s.record.boot && mind.rules.fresh_frames_only {
+    if frame.echo_boot != s.record.boot {
         return;
     }
     // A slower link brings old news: a sign of life of the link, nothing more.
@@ -170,12 +170,10 @@ fn heard_claim(mind: &mut Mind<'_>, frame: &Frame) {
     }
     mind.s.promised = frame.ballot;
     mind.s.promising = true;
-    if mind.rules.promise_binds {
-        if mind.s.phase == Phase::Claim {
-            (mind.s.claim, mind.s.phase) = (None, Phase::Standby);
-        }
-        withdraw_eligibility(mind);
+    if mind.s.phase == Phase::Claim {
+        (mind.s.claim, mind.s.phase) = (None, Phase::Standby);
     }
+    withdraw_eligibility(mind);
 }
 
 fn heard_promise(mind: &mut Mind<'_>, frame: &Frame) {

@@ -20,7 +20,9 @@ mod step;
 pub use frame::{Decoder, Drop, Drops, FRAME_BYTES, Flags, Frame, Keys, Link, NodeState, fuzz as fuzz_frame};
 pub use orders::{Order, Reason, Reasons, reasons};
 pub use record::{RECORD_BYTES, Record, newest as newest_record};
-pub use serial::{ENCODED_BYTES, Deframer, encode as encode_serial, fuzz as fuzz_serial};
+pub use serial::{Deframer, ENCODED_BYTES, encode as encode_serial, fuzz as fuzz_serial};
 pub use settings::{Rules, Settings};
-pub use state::{Alarm, Claim, Effect, Effects, Event, FenceAnswer, Grounds, Mirror, Peer, Phase, Proof, Replication, State, Writes};
+pub use state::{
+    Alarm, Claim, Effect, Effects, Event, FenceAnswer, Grounds, Mirror, Peer, Phase, Proof, Replication, State, Writes,
+};
 pub use step::{step, step_with};

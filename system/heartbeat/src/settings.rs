@@ -21,6 +21,8 @@ pub struct Settings {
     pub first_contact_ms: u32,
     /// Between two tries of fencing, of the witness or of the reservation.
     pub retry_ms: u32,
+    /// The address is announced at once, after this and again after five times this.
+    pub announce_ms: u32,
     /// A witness is configured.
     pub witness: bool,
     /// The peer's power can be switched and read back.
@@ -47,6 +49,7 @@ impl Default for Settings {
             margin_ms: 100,
             first_contact_ms: 30_000,
             retry_ms: 1000,
+            announce_ms: 1000,
             witness: false,
             fencing: false,
             reservation: false,
@@ -84,10 +87,6 @@ pub struct Rules {
     pub ping_is_no_proof: bool,
     /// Eligibility is forgotten at a boot.
     pub forget_eligibility: bool,
-    /// A frame that was not written for this boot of the receiver is no news.
-    pub fresh_frames_only: bool,
-    /// A promise of the reign makes the promising node ineligible and withdraws its own claim.
-    pub promise_binds: bool,
 }
 
 impl Rules {
@@ -101,7 +100,5 @@ impl Rules {
         wait_out_lease: true,
         ping_is_no_proof: true,
         forget_eligibility: true,
-        fresh_frames_only: true,
-        promise_binds: true,
     };
 }

@@ -85,7 +85,9 @@ impl Mind<'_> {
         let cap = self.age_cap_ms();
         let s = &mut self.s;
         let maintained = s.maintenance_left_ms > 0;
-        for left in [&mut s.lease_left_ms, &mut s.wait_left_ms, &mut s.yield_left_ms, &mut s.maintenance_left_ms, &mut s.announce.1] {
+        for left in
+            [&mut s.lease_left_ms, &mut s.wait_left_ms, &mut s.yield_left_ms, &mut s.maintenance_left_ms, &mut s.announce.1]
+        {
             *left = left.saturating_sub(ms);
         }
         for left in &mut s.send_left_ms {
@@ -266,7 +268,7 @@ impl Mind<'_> {
         (s.phase, s.mirror, s.replication, s.address) = (Phase::Active, Mirror::Alone, Replication::Lost, true);
         (s.eligible, s.promising, s.told, s.resync_allowed) = (false, false, false, false);
         // 5 announcements, again after 1 s and 5 s.
-        s.announce = (2, 1000);
+        s.announce = (2, self.set.announce_ms);
         self.push(Effect::Writes(Writes::Alone));
         let expires_ms = self.rules.address_expires.then_some(self.set.lease_ms);
         self.push(Effect::Address { expires_ms });
@@ -403,7 +405,8 @@ impl Mind<'_> {
             _ => {}
         }
         if self.s.announce.0 > 0 && self.s.announce.1 == 0 {
-            self.s.announce = (self.s.announce.0 - 1, 4000);
+            let left = self.s.announce.0 - 1;
+            self.s.announce = (left, if left > 0 { self.set.announce_ms.saturating_mul(4) } else { 0 });
             self.push(Effect::Announce);
         }
         self.allow_resync();

@@ -99,7 +99,7 @@ impl Model for Pair {
             Do::Write => w.write(),
             Do::Restart(n) => w.restart(n),
             Do::Resume(n) => w.resume(n),
-            Do::Heal => w.heal(), // progress aside, repairs are free
+            Do::Heal => w.heal(),
             Do::Arrive(n) => w.release(n),
             Do::WitnessUp => w.witness.up = true,
             fault => {
@@ -153,6 +153,7 @@ fn settings() -> Settings {
         margin_ms: 1,
         first_contact_ms: 4,
         retry_ms: 2,
+        announce_ms: 1,
         ..Settings::default()
     }
 }
@@ -189,12 +190,26 @@ fn soak() -> bool {
     std::env::var_os("TWINPOST_SOAK").is_some()
 }
 
-fn holds(name: &str, set: Settings, faults: u32, writes: u32) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let faults: u32 = number("TWINPOST_FAULTS").unwrap_or(faults + u32::from(soak()));
-    let pair = Pair { start: whole(set, Rules::ALL), faults, writes: 1 + writes, progress: true, unplug: false };
-    let checker = pair.checker().threads(2).timeout(std::time::Duration::from_secs(if soak() { 36_000 } else { 12 })).spawn_bfs().join();
-    println!("{name}: {} states, {} of them different, {faults} faults, depth {}", checker.state_count(), checker.unique_state_count(), checker.max_depth());
+/// One fault (three in a soak; `TWINPOST_FAULTS` sets it) with all that can follow, to the last state.
+fn holds(name: &str, set: Settings) {
+    let given = std::env::var("TWINPOST_FAULTS").ok().and_then(|value| value.parse().ok());
+    let faults: u32 = given.unwrap_or(if soak() { 3 } else { 1 });
+    explore(name, set, faults, usize::MAX, true);
+    if given.is_none() && !soak() {
+        // Two faults breadth first, as far as an ordinary run has time: safety alone.
+        explore(name, set, 2, 400_000, false);
+    }
+}
+
+fn explore(name: &str, set: Settings, faults: u32, states: usize, progress: bool) {
+    let pair = Pair { start: whole(set, Rules::ALL), faults, writes: 2, progress, unplug: false };
+    let checker = pair.checker().threads(2).target_state_count(states).spawn_bfs().join();
+    println!(
+        "{name}: {} states, {} of them different, {faults} faults, depth {}",
+        checker.state_count(),
+        checker.unique_state_count(),
+        checker.max_depth()
+    );
     for property in ["never two that serve", "never an acknowledged write lost", "progress once faults heal"] {
         if let Some(path) = checker.discovery(property) {
             let steps: Vec<_> = path.clone().into_actions();
@@ -202,7 +217,10 @@ fn holds(name: &str, set: Settings, faults: u32, writes: u32) {
             panic!("{name}: {property} does not hold after {steps:?}\n{last:#?}");
         }
     }
-    assert!(checker.discovery("the peer takes over").is_some(), "{name}: the model reaches a takeover");
+    assert!(
+        name == "release only" || states != usize::MAX || checker.discovery("the peer takes over").is_some(),
+        "{name}: the model reaches a takeover"
+    );
 }
 
 /// The mutant must break a property within the budget; its way there is printed.
@@ -229,23 +247,23 @@ fn caught(name: &str, set: Settings, rules: Rules, faults: u32, unplug: bool) {
 
 #[test]
 fn witness_holds() {
-    holds("witness", witness(), 2, 1);
+    holds("witness", witness());
 }
 
 #[test]
 fn power_switch_holds() {
-    holds("power switch", switch(), 2, 1);
+    holds("power switch", switch());
 }
 
 #[test]
 fn evidence_holds_while_cables_are_in() {
-    holds("evidence", evidence(), 2, 1);
+    holds("evidence", evidence());
 }
 
 #[test]
 fn release_only_holds() {
     let pair = settings();
-    holds("release only", pair, 1, 1);
+    holds("release only", pair);
 }
 
 #[test]
@@ -288,11 +306,6 @@ fn mutant_ping_as_a_vote() {
 #[test]
 fn mutant_eligibility_kept_over_boot() {
     caught("eligibility kept over boot", switch(), Rules { forget_eligibility: false, ..Rules::ALL }, 2, false);
-}
-
-#[test]
-fn mutant_promise_does_not_bind() {
-    caught("a promise does not bind", switch(), Rules { promise_binds: false, ..Rules::ALL }, 2, false);
 }
 
 /// Not a rule of ours but of the setting: with every cable pulled, evidence is wrong. That is why `takeover = "proof"` exists.

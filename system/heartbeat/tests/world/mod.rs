@@ -457,7 +457,7 @@ impl World {
             if let Some(peer) = &mut node.core.peer {
                 peer.frame.link = Link::Eth1;
             }
-            for (_, age) in node.core.renew.iter_mut() {
+            for (_, age) in &mut node.core.renew {
                 *age = (*age).min(2);
             }
         }
