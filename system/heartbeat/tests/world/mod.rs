@@ -63,6 +63,12 @@ pub struct World {
     pub loss: u64,
     pub seed: u64,
     pub garbled: u32,
+    /// What each node's clock gains in a tick.
+    pub drift_ms: [i32; 2],
+    /// How long a state file takes, 0 for no time; a crash before tears it.
+    pub slow_ms: u32,
+    pub pending: [Option<(u32, Record)>; 2],
+    pub torn: u32,
 }
 
 pub fn random(seed: &mut u64) -> u64 {
@@ -110,6 +116,10 @@ impl World {
             loss: 0,
             seed: 1,
             garbled: 0,
+            drift_ms: [0; 2],
+            slow_ms: 0,
+            pending: [None; 2],
+            torn: 0,
         }
     }
 
@@ -134,6 +144,13 @@ impl World {
     }
 
     pub fn crash(&mut self, n: usize) {
+        if let Some((left, record)) = self.pending[n].take() {
+            // Two slots in turn: the torn one is none, the one before is the truth.
+            let old = self.nodes[n].disk.map_or([0; RECORD_BYTES], |record| record.encode());
+            let torn = &record.encode()[..left as usize % RECORD_BYTES];
+            self.nodes[n].disk = newest_record([&old, torn]);
+            self.torn += 1;
+        }
         let node = &mut self.nodes[n];
         (node.on, node.promoted, node.rule_ms, node.writes) = (false, false, 0, Writes::Held);
         (node.stalled, node.frozen, node.lag_ms) = (false, false, 0);
@@ -183,11 +200,30 @@ impl World {
             if node.rule_ms != FOR_EVER {
                 node.rule_ms = node.rule_ms.saturating_sub(ms);
             }
+            let ms = ms.saturating_add_signed(self.drift_ms[n]);
             node.lag_ms = node.lag_ms.saturating_add(ms).min(self.set[n].wait_ms().max(self.set[n].first_contact_ms));
             self.event(n, Event::Tick);
+            self.disk(n, ms);
         }
         self.lose = [false; 2];
         self.mirror();
+    }
+
+    /// A slow disk comes to an end.
+    fn disk(&mut self, n: usize, ms: u32) {
+        if !self.awake(n) {
+            return;
+        }
+        match &mut self.pending[n] {
+            Some((left, record)) if *left <= ms => {
+                let record = *record;
+                self.pending[n] = None;
+                self.nodes[n].disk = Some(record);
+                self.event(n, Event::Stored(record.writes));
+            }
+            Some((left, _)) => *left -= ms,
+            None => {}
+        }
     }
 
     /// A client writes to whoever answers.
@@ -288,6 +324,10 @@ impl World {
                 if let Some(frame) = self.carry(n, frame) {
                     queue.push_back((1 - n, Event::Frame(frame)));
                 }
+            }
+            Effect::Store(record) if self.slow_ms > 0 => {
+                let left = self.pending[n].map_or(self.slow_ms, |(left, _)| left);
+                self.pending[n] = Some((left, record));
             }
             Effect::Store(record) => {
                 node.disk = Some(record);
@@ -457,7 +497,7 @@ impl World {
             if let Some(peer) = &mut node.core.peer {
                 peer.frame.link = Link::Eth1;
             }
-            for (_, age) in &mut node.core.renew {
+            if let Some((_, age)) = &mut node.core.renew {
                 *age = (*age).min(2);
             }
         }
