@@ -453,7 +453,7 @@ impl Mind<'_> {
             lease_ms: if grants { u16::try_from(self.set.lease_ms).unwrap_or(u16::MAX) } else { 0 },
             health: self.set.health,
             flags: Flags::default()
-                .with(Flags::GRANT, s.is_active() && s.phase != Phase::Demote && s.mirror == Mirror::Synced)
+                .with(Flags::GRANT, s.is_active() && s.mirror == Mirror::Synced)
                 .with(Flags::CLAIM, s.claim.is_some())
                 .with(Flags::PROMISE, s.promising && s.claim.is_none() && matches!(s.phase, Phase::Standby | Phase::Conflict))
                 .with(Flags::WON, s.phase == Phase::Wait)
