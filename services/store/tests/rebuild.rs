@@ -465,7 +465,8 @@ async fn the_last_moment_is_delivered_as_it_was_asked_for() {
         replace: None,
     };
     let (first, second) = tokio::join!(store.deliver(d), store.append(append));
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     let killed = packs_of(&home);
     let seen = store.spool_list(&SpoolFilter::default(), 10).await.unwrap();
     store.close().await;

@@ -81,6 +81,7 @@ impl Bench {
 
     /// From a client that is not on this machine: passwords need TLS, which STARTTLS offers.
     pub fn far(settings: Settings, dir: &std::path::Path) -> Self {
+        let settings = Settings { plain_text_sign_in: false, ..settings };
         let mut bench = Self::new(settings.clone());
         let wish = SelfSignedSettings { names: vec!["mail.example".to_owned()], ..SelfSignedSettings::default() };
         let made = self_signed(dir, &wish, time::OffsetDateTime::now_utc()).unwrap();

@@ -13,7 +13,7 @@ impl Desk {
         let Some(Flight { way, message: id, part: n }) = self.flights.remove(&flight) else { return };
         self.ways[way].landed();
         match outcome {
-            Outcome::Accepted(reference) => self.accepted(now, way, id, n, reference),
+            Outcome::Accepted(reference) => self.accepted(now, way, id, n, &reference),
             Outcome::Refused(Blame::Message, reason) => {
                 self.ways[way].works();
                 self.landed(id, n, PartState::Failed);
@@ -45,11 +45,11 @@ impl Desk {
         self.settle(now);
     }
 
-    fn accepted(&mut self, now: i64, way: usize, id: u64, n: usize, reference: Reference) {
+    fn accepted(&mut self, now: i64, way: usize, id: u64, n: usize, reference: &Reference) {
         self.ways[way].works();
         self.ways[way].proved_ms = Some(now);
         let planned = self.messages[&id].parts[n].row.planned_mr;
-        if let Reference::Mr(mr) = reference {
+        if let Reference::Mr(mr) = *reference {
             // Once seen to put its own in its place, it is never trusted again: one of 256 fits by chance.
             let honoured = self.ways[way].honours_mr != Some(false) && mr == planned;
             self.ways[way].honours_mr = Some(honoured);
@@ -74,7 +74,7 @@ impl Desk {
         let part = &self.messages[&id].parts[n].row;
         if part.unknowns > 0 && self.ways[way].honours_mr == Some(true) {
             let reference = Reference::Mr(part.planned_mr);
-            self.accepted(now, way, id, n, reference);
+            self.accepted(now, way, id, n, &reference);
             return;
         }
         // It holds another message under this reference: another one is taken.

@@ -90,13 +90,13 @@ impl Desk {
     }
 
     /// An accepted part's report is waited for; perhaps it is here already.
-    pub(super) fn await_part(&mut self, now: i64, way: usize, id: u64, n: usize, reference: Reference) {
+    pub(super) fn await_part(&mut self, now: i64, way: usize, id: u64, n: usize, reference: &Reference) {
         self.awaiting.entry((way, reference.clone())).or_default().push((id, n));
         self.early.retain(|e| now - e.at_ms < EARLY_MS);
         let here = self
             .early
             .iter()
-            .position(|e| e.way == way && e.report.reference == reference && same_phone(&self.messages[&id].to, &e.report.to));
+            .position(|e| e.way == way && e.report.reference == *reference && same_phone(&self.messages[&id].to, &e.report.to));
         if let Some(early) = here.and_then(|at| self.early.remove(at)) {
             self.reported(now, id, n, early.report.fate);
         }
