@@ -18,6 +18,7 @@ mod phones;
 mod port;
 mod run;
 mod simulator;
+pub mod smsc;
 mod stamp;
 mod storage;
 pub mod tpdu;

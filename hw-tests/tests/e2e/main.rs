@@ -28,6 +28,8 @@ mod rights;
 mod sign_in;
 mod sms;
 mod sms_faults;
+mod sms_operator;
+mod sms_smpp;
 mod smtp;
 mod smuggling;
 

@@ -6,13 +6,13 @@ use crate::programs::{Ended, run};
 use serde_json::json;
 use std::process::Command;
 
-const BEN: &str = "ben@school.example";
-const ZHANG: &str = "zhang.wei@school.example";
-const PHONE: &str = "13800138000";
-const INTERNATIONAL: &str = "+8613800138000";
+pub const BEN: &str = "ben@school.example";
+pub const ZHANG: &str = "zhang.wei@school.example";
+pub const PHONE: &str = "13800138000";
+pub const INTERNATIONAL: &str = "+8613800138000";
 
 /// A mail by swaks on the submission port, as a person's program sends it.
-fn swaks(node: &Node, from: &str, to: &str, subject: &str, text: &str, more: &[&str]) -> Ended {
+pub fn swaks(node: &Node, from: &str, to: &str, subject: &str, text: &str, more: &[&str]) -> Ended {
     run(
         Command::new("swaks")
             .args(["--server", &node.at("submission").to_string(), "--tls", "--auth", "PLAIN", "--auth-user", from])
@@ -25,7 +25,7 @@ fn swaks(node: &Node, from: &str, to: &str, subject: &str, text: &str, more: &[&
 }
 
 /// The whole INBOX by curl, decoded where it is base64 or encoded words.
-fn inbox(node: &Node, user: &str) -> Vec<String> {
+pub fn inbox(node: &Node, user: &str) -> Vec<String> {
     let mut imap = node.imap(user);
     let count = imap.count("INBOX");
     let login = format!("{user}:{}", node.password(user));
@@ -55,7 +55,7 @@ fn decoded(message: &[u8]) -> String {
     run(Command::new("python3").args(["-c", script]), message).well()
 }
 
-fn wait_for_mail(node: &Node, user: &str, what: &str, is: impl Fn(&str) -> bool) -> String {
+pub fn wait_for_mail(node: &Node, user: &str, what: &str, is: impl Fn(&str) -> bool) -> String {
     wait_for(&format!("mail for {user}: {what}"), || inbox(node, user).into_iter().find(|mail| is(mail)))
 }
 

@@ -16,7 +16,7 @@ mod intake;
 mod link;
 
 pub use arrivals::Arrival;
-pub use courier::TextCourier;
+pub use courier::{TextCourier, take_back};
 pub use intake::Writer;
 
 use bytes::Bytes;

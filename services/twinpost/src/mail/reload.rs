@@ -122,6 +122,10 @@ mod tests {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         assert!(!text.contains("[smtp]") && !text.contains("[pop3]"), "{text}");
+        let text = notes(&old, &none, &document("[sms]\nport = \"/dev/ttyS0\"\n[sms.gateway]\nparts = 2\n")).join("\n");
+        for part in ["taken: [sms.gateway]", "waits for the next start: [sms] (or SIGHUP of `twinpost sms`)"] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
         let text = notes(&old, &new, &new).join("\n");
         assert!(text.contains("queue.dns") && !text.contains("taken: [queue]"), "{text}");
     }

@@ -50,7 +50,7 @@ pub fn process(document: &Document, folder: &Folder) -> Result<twinpost_sms::Set
         };
         let system_id = sms.smpp.system_id.clone().unwrap_or_default();
         let smpp = SmppSettings {
-            tls_ca: sms.smpp.ca.clone(),
+            tls_ca: sms.smpp.ca.as_ref().map(|ca| folder.within(ca)),
             system_type: sms.smpp.system_type.clone(),
             source: sms.smpp.source.clone(),
             ..SmppSettings::new(&server.host, server.port, system_id, password)

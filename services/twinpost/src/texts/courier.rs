@@ -11,11 +11,13 @@ use crate::adapter::now_s;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use twinpost_mail2sms::{Kind, Language, Number, Outcome, Outgoing, Reason, ReportMode, Settle};
+use twinpost_mail2sms::{Gateway, Kind, Language, Number, Outcome, Outgoing, Reason, ReportMode, Settle};
+use twinpost_message::{QueueId, TraceId};
 use twinpost_queue::courier::{self, Carried, Courier, Fate};
 use twinpost_queue::{Entry, Recipient, Reply};
 use twinpost_sms::api::{Class, SmsState, Status, Submit};
-use twinpost_sms::{Error, Submitted};
+use twinpost_sms::{Client, Error, Submitted};
+use twinpost_store::spool::{RcptState, SpoolEntry};
 
 /// A text that cannot go now is looked at again after this time, if nothing wakes it before.
 const LOOK_AGAIN_S: i64 = 60;
@@ -64,6 +66,53 @@ fn reason(from: &twinpost_sms::api::Reason) -> Reason {
     Reason { permanent: from.permanent, code: from.code, en: from.text.clone(), zh: from.zh.clone() }
 }
 
+fn taken_back() -> Reason {
+    let en = "it was taken back by an operator".to_owned();
+    Reason { permanent: true, code: None, en, zh: "管理员已撤回".to_owned() }
+}
+
+/// Takes back the texts of an entry that is no longer in the queue, and gives back what of their quota is not used. Gives for
+/// each number what became of its text; none: no text of it was at the modem's process.
+///
+/// A part that is with the network's answer outstanding is not taken back: the courier that follows it writes down its end.
+pub async fn take_back(gateway: &Gateway, client: &Client, entry: &SpoolEntry) -> Vec<(Number, Option<Status>)> {
+    let policy = gateway.policy();
+    let mut ended = Vec::new();
+    for rcpt in entry.rcpts.iter().filter(|rcpt| rcpt.state == RcptState::Waiting) {
+        let Some(number) = policy.number_of(&rcpt.address) else { continue };
+        let key = key(entry.trace, entry.id, rcpt.n);
+        // A process that is away has no text of ours: people's texts are in its memory only.
+        let status = client.cancel(&key).await.unwrap_or_else(|error| {
+            tracing::warn!(trace = %entry.trace, key, %error, "the modem's process could not be asked to take a text back");
+            None
+        });
+        let outcome = match &status {
+            Some(status) => match status.state {
+                SmsState::Sending => None,
+                SmsState::Accepted | SmsState::Delivered | SmsState::NotDelivered => {
+                    Some(Outcome::Sent { parts: status.accepted, possible_duplicate: status.possible_duplicate })
+                }
+                _ => Some(Outcome::Failed { parts: status.accepted, reason: taken_back() }),
+            },
+            None => Some(Outcome::Failed { parts: 0, reason: taken_back() }),
+        };
+        if let Some(outcome) = &outcome {
+            let trace = entry.trace.to_string();
+            let news = Settle { kind: Kind::Mail, trace: &trace, number: &number, outcome, now_s: now_s() };
+            if let Err(error) = gateway.settle(news).await {
+                tracing::error!(trace, to = %number, %error, "the end of a text that was taken back could not be written into the ledger");
+            }
+        }
+        ended.push((number, status));
+    }
+    ended
+}
+
+/// The name of the text that a recipient of a queue entry becomes: the same for each try.
+fn key(trace: TraceId, entry: QueueId, n: u32) -> String {
+    format!("{trace}-{entry}-{n}")
+}
+
 /// One errand.
 struct Errand<'a> {
     entry: &'a Entry,
@@ -86,7 +135,7 @@ impl Texts {
             entry,
             number,
             trace: entry.trace.to_string(),
-            key: format!("{}-{}-{}", entry.trace, entry.id, recipient.n),
+            key: key(entry.trace, entry.id, recipient.n),
             wants_report: recipient.notify.success && policy.settings().reports != ReportMode::Never,
             language: self.language_of(entry.account).unwrap_or(policy.settings().language),
         };
@@ -147,6 +196,10 @@ impl Texts {
                 waits(None, format!("4.3.2 {}", why.en))
             });
         }
+        // An operator who drops the entry takes back what is at the process then: this text came later than that.
+        if let Err(twinpost_store::Error::NoQueueEntry(_)) = self.store.spool_entry(errand.entry.id).await {
+            self.client.cancel(&errand.key).await?;
+        }
         let Some(mut statuses) = self.client.follow(&errand.key).await? else {
             return Ok(rests(now_s() + 1, "4.4.2 the modem's process forgot the text"));
         };
@@ -191,9 +244,7 @@ impl Texts {
             }
             SmsState::Failed => self.told(errand, Outcome::Failed { parts: status.accepted, reason: why() }, Fate::Failed).await,
             SmsState::Canceled => {
-                let en = "it was taken back by an operator".to_owned();
-                let taken_back = Reason { permanent: true, code: None, en, zh: "管理员已撤回".to_owned() };
-                self.told(errand, Outcome::Failed { parts: status.accepted, reason: taken_back }, Fate::Failed).await
+                self.told(errand, Outcome::Failed { parts: status.accepted, reason: taken_back() }, Fate::Failed).await
             }
         })
     }

@@ -3,10 +3,12 @@
 use super::{Failure, Office, moment, trace_text};
 use crate::adapter::{now_s, report_delivery};
 use crate::cli::QueueOrder;
+use crate::texts::take_back;
 use serde_json::{Value, json};
 use twinpost_message::{QueueId, TraceId};
 use twinpost_queue::Reply;
 use twinpost_queue::dsn::{About, Action, Notice};
+use twinpost_sms::Client;
 use twinpost_store::spool::{RcptState, SpoolAction, SpoolEntry, SpoolFilter};
 
 fn row(entry: &SpoolEntry, now: i64) -> Value {
@@ -73,7 +75,9 @@ impl Office {
                     self.tell_dropped(&entry).await?;
                 }
                 tracing::info!(trace = %entry.trace, queue = id, notify, "dropped by an operator");
-                self.act(id, SpoolAction::Drop).await
+                self.act(id, SpoolAction::Drop).await?;
+                // Only when the entry is gone: whoever carries it finds no one to report the end of its texts to.
+                Ok(self.take_texts_back(&entry).await)
             }
         }
     }
@@ -88,6 +92,22 @@ impl Office {
             running.wake_queue();
         }
         Ok(Value::Null)
+    }
+
+    /// The texts of an entry that was dropped are taken back; tells what became of them.
+    async fn take_texts_back(&self, entry: &SpoolEntry) -> Value {
+        let Some(gateway) = &self.gateway else { return Value::Null };
+        let ended = take_back(gateway, &Client::new(self.folder.sms_socket()), entry).await;
+        let known = ended.into_iter().filter_map(|(number, status)| Some((number, status?)));
+        let texts: Vec<Value> = known
+            .map(|(number, status)| {
+                json!({
+                    "number": number.to_string(), "key": status.key, "state": status.state,
+                    "parts": format!("{}/{}", status.accepted, status.parts),
+                })
+            })
+            .collect();
+        if texts.is_empty() { Value::Null } else { Value::Array(texts) }
     }
 
     /// The sender hears that the message was taken out.
