@@ -1,6 +1,7 @@
 # The commands of the house. `make help` lists them.
 
 DIR ?= twinpost-data
+TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
 .DEFAULT_GOAL := help
@@ -14,11 +15,11 @@ help: ## This list
 	@echo "  DIR=folder     where \`make run\` keeps its node (now: $(DIR))"
 
 run: build ## Build, then start a node here (Ctrl-C stops it, everything is kept)
-	@exec target/release/twinpost up --dir "$(DIR)"
+	@exec $(TARGET)/release/twinpost up --dir "$(DIR)"
 
 build: need-cargo
 	@hw-tests/need run
-	@test -x target/release/twinpost || echo "Building Twinpost. The first time takes several minutes on two cores."
+	@test -x $(TARGET)/release/twinpost || echo "Building Twinpost. The first time takes several minutes on two cores."
 	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
 
 test: need-cargo ## Everything: lints, unit and property tests, crash harness, dialogues, real clients
@@ -43,9 +44,11 @@ docs: need-cargo ## Write the pages in docs/ that are made from the code
 
 bench: need-cargo ## Figures beside Postfix + Dovecot, smsd and gammu-smsd in the same run; writes bench-results/
 	@hw-tests/need bench
-	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp -p twinpost-hw-modem --bins --examples
+	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp -p twinpost-hw-modem -p twinpost-gsm -p twinpost-sms --bins --examples
 	hw-tests/bench/run.py
 	hw-tests/bench/sms.py
+	$(TARGET)/release/examples/sms_bench
+	$(TARGET)/release/examples/speed
 
 clean: ## Remove what was built (not the node's data)
 	rm -rf target bench-results
