@@ -7,29 +7,17 @@
 use super::bodies::Unplaced;
 use super::finish::{UIDS_FREE, mailbox, put};
 use super::{RebuildReport, blocking, last_number};
-use crate::db::{self, Shape, Tx, Value};
+use crate::db::{self, Tx, Value};
 use crate::pack::{Location, PackReader};
 use crate::placement::arrival::Arrival;
 use crate::placement::{self, Fact, Piece};
 use crate::types::ChangeKind;
+use crate::writer::batch::{SPOOL, SPOOL_RCPT};
 use crate::writer::now_s;
 use crate::{Error, INBOX};
 use std::collections::{HashMap, HashSet};
 use twinpost_message::BodyHash;
 use twinpost_sql::Database;
-
-const SPOOL: Shape = Shape {
-    head: "INSERT INTO spool (id, body, size_bytes, sender, ret, envid, smtputf8, eight_bit, require_tls, held, trace, account, \
-           created_s, expires_s) VALUES ",
-    row: "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-    tail: "",
-};
-const RCPT: Shape = Shape {
-    head: "INSERT INTO spool_rcpt (spool, n, address, orcpt, notify, state, attempts, next_try_s, last_try_s, reply_code, \
-           reply_text, delay_told) VALUES ",
-    row: "(?,?,?,?,?,0,0,?,NULL,0,'',0)",
-    tail: "",
-};
 
 /// What these records say.
 pub(super) async fn read(reader: &PackReader, records: &[Location], report: &mut RebuildReport) -> Result<Vec<Arrival>, Error> {
@@ -151,7 +139,7 @@ pub(super) async fn run(
                 }
             }
             tx.many(SPOOL, vec![entry]).await?;
-            tx.many(RCPT, rcpts).await?;
+            tx.many(SPOOL_RCPT, rcpts).await?;
             report.last_moment += 1;
         }
     }

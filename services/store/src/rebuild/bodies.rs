@@ -5,6 +5,7 @@ use crate::Error;
 use crate::db::{self, Shape, Tx, Value};
 use crate::pack::{Found, Kind, Location, PackReader};
 use crate::reads::parsed_blob;
+use crate::writer::batch::BODY;
 use crate::writer::hash_of;
 use std::collections::HashMap;
 use twinpost_message::{BodyHash, Parsed};
@@ -41,11 +42,7 @@ macro_rules! enter {
 }
 const ON_SQLITE: Shape = enter!("BLOB");
 const ON_POSTGRES: Shape = enter!("BYTEA");
-const NEW: Shape = Shape {
-    head: "INSERT INTO body (id, hash, pack, place, stored_bytes, size_bytes, thread, refs, parsed) VALUES ",
-    row: "(?,?,?,?,?,?,?,0,?)",
-    tail: "",
-};
+const NEW: Shape = Shape { row: "(?,?,?,?,?,?,?,0,?)", ..BODY };
 
 /// None: not a body, or not the one that its name says.
 pub(super) fn read(reader: &PackReader, found: &Found) -> Option<Read> {

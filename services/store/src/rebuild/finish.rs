@@ -5,6 +5,7 @@ use super::{RECOVERED, RebuildReport, last_number, number};
 use crate::Error;
 use crate::db::{self, Shape, Tx, Value};
 use crate::types::ChangeKind;
+use crate::writer::batch::{BODY, CHANGE, MESSAGE};
 use crate::writer::now_s;
 use std::path::Path;
 use twinpost_message::{BodyHash, Flags};
@@ -15,21 +16,9 @@ pub(super) const UIDS_FREE: u32 = 10_000;
 /// Numbers left free for the same reason.
 const NUMBERS_FREE: u64 = 1_000_000;
 
-const MESSAGE: Shape = Shape {
-    head: "INSERT INTO message (mailbox, uid, body, flags, modseq, received_s, saved_s, size_bytes) VALUES ",
-    row: "(?,?,?,?,?,?,?,?)",
-    tail: "",
-};
-const CHANGE: Shape = Shape {
-    head: "INSERT INTO change (modseq, account, mailbox, kind, uid, body, at_s) VALUES ",
-    row: "(?,?,?,?,?,?,?)",
-    tail: "",
-};
-const LOST: Shape = Shape {
-    head: "INSERT INTO body (id, hash, pack, place, stored_bytes, size_bytes, thread, refs, parsed) VALUES ",
-    row: "(?,?,0,0,0,?,0,0,?)",
-    tail: "",
-};
+/// Here a place that is taken is a fault.
+const PLACED: Shape = Shape { tail: "", ..MESSAGE };
+const LOST: Shape = Shape { row: "(?,?,0,0,0,?,0,0,?)", ..BODY };
 
 const CLEAN: [&str; 4] = [
     "DELETE FROM message WHERE mailbox NOT IN (SELECT id FROM mailbox)",
@@ -131,7 +120,7 @@ async fn recover(db: &Database, writer: &db::Writer, unplaced: &[Unplaced]) -> R
 
 /// Rows of messages and of the change log.
 pub(super) async fn put(tx: &mut Tx, messages: Vec<[i64; 8]>, changes: Vec<[i64; 7]>) -> Result<(), Error> {
-    tx.many(MESSAGE, messages.into_iter().map(|row| row.map(Value::Int).to_vec()).collect()).await?;
+    tx.many(PLACED, messages.into_iter().map(|row| row.map(Value::Int).to_vec()).collect()).await?;
     tx.many(CHANGE, changes.into_iter().map(|row| row.map(Value::Int).to_vec()).collect()).await
 }
 

@@ -9,6 +9,7 @@ use crate::db::{Shape, Tx, Value, Writer, in_list};
 use crate::pack::PackReader;
 use crate::placement::{self, ChangeRow, Fact, Log, MessageRow, Piece};
 use crate::types::ChangeKind;
+use crate::writer::batch::{BODY, CHANGE, MESSAGE, SPOOL, SPOOL_RCPT, TRASH};
 use std::collections::{BTreeMap, HashMap};
 use twinpost_message::BodyHash;
 use twinpost_sql::Database;
@@ -16,39 +17,16 @@ use twinpost_sql::Database;
 /// Rows that are gathered before they are written.
 const HELD_MAX: usize = 20_000;
 
-const BODY: Shape = Shape {
-    head: "INSERT INTO body (id, hash, pack, place, stored_bytes, size_bytes, thread, refs, parsed) VALUES ",
+const NAMED: Shape = Shape {
     row: "(?,?,0,0,0,?,0,0,?)",
     // A body that was forgotten and came again has a new number.
     tail: " ON CONFLICT (hash) DO UPDATE SET id = excluded.id, size_bytes = excluded.size_bytes",
+    ..BODY
 };
-const MESSAGE: Shape = Shape {
-    head: "INSERT INTO message (mailbox, uid, body, flags, modseq, received_s, saved_s, size_bytes) VALUES ",
-    row: "(?,?,?,?,?,?,?,?)",
-    tail: " ON CONFLICT (mailbox, uid) DO UPDATE SET flags = excluded.flags, modseq = excluded.modseq",
-};
-const CHANGE: Shape = Shape {
-    head: "INSERT INTO change (modseq, account, mailbox, kind, uid, body, at_s) VALUES ",
-    row: "(?,?,?,?,?,?,?)",
-    tail: " ON CONFLICT (modseq) DO NOTHING",
-};
-const TRASH: Shape = Shape {
-    head: "INSERT INTO trash (id, account, mailbox_name, uid, body, flags, received_s, saved_s, size_bytes, deleted_s) VALUES ",
-    row: "(?,?,?,?,?,?,?,?,?,?)",
-    tail: " ON CONFLICT (id) DO NOTHING",
-};
-const SPOOL: Shape = Shape {
-    head: "INSERT INTO spool (id, body, size_bytes, sender, ret, envid, smtputf8, eight_bit, require_tls, held, trace, account, \
-           created_s, expires_s) VALUES ",
-    row: "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-    tail: " ON CONFLICT (id) DO UPDATE SET held = excluded.held",
-};
-const RCPT: Shape = Shape {
-    head: "INSERT INTO spool_rcpt (spool, n, address, orcpt, notify, state, attempts, next_try_s, last_try_s, reply_code, \
-           reply_text, delay_told) VALUES ",
-    row: "(?,?,?,?,?,?,?,?,?,?,?,?)",
-    tail: " ON CONFLICT (spool, n) DO NOTHING",
-};
+const CHANGED: Shape = Shape { tail: " ON CONFLICT (modseq) DO NOTHING", ..CHANGE };
+const DELETED: Shape = Shape { tail: " ON CONFLICT (id) DO NOTHING", ..TRASH };
+const SPOOLED: Shape = Shape { tail: " ON CONFLICT (id) DO UPDATE SET held = excluded.held", ..SPOOL };
+const RCPT: Shape = Shape { row: "(?,?,?,?,?,?,?,?,?,?,?,?)", tail: " ON CONFLICT (spool, n) DO NOTHING", ..SPOOL_RCPT };
 /// An attempt that a snapshot has counted already is not counted twice.
 const TRIED: Shape = Shape {
     head: "UPDATE spool_rcpt SET state = v.column3, next_try_s = v.column4, \
@@ -183,7 +161,7 @@ impl Replay<'_> {
         let bodies = std::mem::take(&mut self.bodies).into_iter();
         let bodies =
             bodies.map(|(hash, (id, size))| vec![id.into(), hash.0.to_vec().into(), size.into(), Value::Blob(Vec::new())]);
-        self.tx()?.many(BODY, bodies.collect()).await?;
+        self.tx()?.many(NAMED, bodies.collect()).await?;
         let mut gone: BTreeMap<i64, Vec<Value>> = BTreeMap::new();
         let mut rows = Vec::new();
         for ((mailbox, uid), row) in std::mem::take(&mut self.messages) {
@@ -205,7 +183,7 @@ impl Replay<'_> {
         let changes = std::mem::take(&mut self.changes).into_values();
         let changes =
             changes.map(|(c, at_s)| [c.modseq, c.account, c.mailbox, c.kind, c.uid, c.body, at_s].map(Value::Int).to_vec());
-        self.tx()?.many(CHANGE, changes.collect()).await
+        self.tx()?.many(CHANGED, changes.collect()).await
     }
 
     /// Runs statements whose only parameter is this number.
@@ -275,9 +253,9 @@ impl Replay<'_> {
                 };
                 self.tx()?.run(sql, args).await?;
             }
-            Fact::Trash(row) => self.row(TRASH, row).await?,
+            Fact::Trash(row) => self.row(DELETED, row).await?,
             Fact::TrashGone(id) => self.each(id, &["DELETE FROM trash WHERE id = $1"]).await?,
-            Fact::Spool(row) => self.row(SPOOL, row).await?,
+            Fact::Spool(row) => self.row(SPOOLED, row).await?,
             Fact::Rcpt(row) => self.row(RCPT, row).await?,
             Fact::Tried(row) => self.row(TRIED, row).await?,
             Fact::Held { id, held } => {

@@ -84,22 +84,22 @@ pub(crate) struct Batch {
     pub broken: Option<Error>,
 }
 
-const BODY: Shape = Shape {
+pub(crate) const BODY: Shape = Shape {
     head: "INSERT INTO body (id, hash, pack, place, stored_bytes, size_bytes, thread, refs, parsed) VALUES ",
     row: "(?,?,?,?,?,?,?,?,?)",
     tail: "",
 };
-const MESSAGE: Shape = Shape {
+pub(crate) const MESSAGE: Shape = Shape {
     head: "INSERT INTO message (mailbox, uid, body, flags, modseq, received_s, saved_s, size_bytes) VALUES ",
     row: "(?,?,?,?,?,?,?,?)",
     tail: " ON CONFLICT (mailbox, uid) DO UPDATE SET flags = excluded.flags, modseq = excluded.modseq",
 };
-const CHANGE: Shape = Shape {
+pub(crate) const CHANGE: Shape = Shape {
     head: "INSERT INTO change (modseq, account, mailbox, kind, uid, body, at_s) VALUES ",
     row: "(?,?,?,?,?,?,?)",
     tail: "",
 };
-const TRASH: Shape = Shape {
+pub(crate) const TRASH: Shape = Shape {
     head: "INSERT INTO trash (id, account, mailbox_name, uid, body, flags, received_s, saved_s, size_bytes, deleted_s) VALUES ",
     row: "(?,?,?,?,?,?,?,?,?,?)",
     tail: "",
@@ -134,13 +134,13 @@ const MEND: Shape = Shape {
     row: "(CAST(? AS BIGINT),CAST(? AS BIGINT),CAST(? AS BIGINT),CAST(? AS BIGINT))",
     tail: ") AS v WHERE body.id = v.column1",
 };
-const SPOOL: Shape = Shape {
+pub(crate) const SPOOL: Shape = Shape {
     head: "INSERT INTO spool (id, body, size_bytes, sender, ret, envid, smtputf8, eight_bit, require_tls, held, trace, account, \
            created_s, expires_s) VALUES ",
     row: "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     tail: "",
 };
-const SPOOL_RCPT: Shape = Shape {
+pub(crate) const SPOOL_RCPT: Shape = Shape {
     head: "INSERT INTO spool_rcpt (spool, n, address, orcpt, notify, state, attempts, next_try_s, last_try_s, reply_code, \
            reply_text, delay_told) VALUES ",
     row: "(?,?,?,?,?,0,0,?,NULL,0,'',0)",

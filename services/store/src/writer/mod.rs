@@ -12,7 +12,7 @@
 //! Every number that must never be given twice (log positions, bodies, mailboxes, queue entries) comes from one counter,
 //! and each batch that takes numbers ends with a row in the change log: the log's last position is where to go on.
 
-mod batch;
+pub(crate) mod batch;
 mod boxes;
 mod committer;
 mod deliver;
