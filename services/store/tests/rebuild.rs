@@ -309,6 +309,11 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_refused_in_a_store_without_mail_stays_away() {
+    run(Place::sqlite(), vec![Step::Append { account: 1, name: 0, text: 0 }], 1 << 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_loses_no_body_and_no_number_is_used_again() {
     let home = Home::new(Place::sqlite());
     let store = home.open().await;

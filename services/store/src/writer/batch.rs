@@ -312,7 +312,10 @@ impl Batch {
         steps.push((SPOOL, std::mem::take(&mut self.spool)));
         steps.push((SPOOL_RCPT, std::mem::take(&mut self.spool_rcpts)));
         let uid_validity = self.uid_validity.take();
-        if steps.iter().all(|(_, rows)| rows.is_empty()) && gone.is_empty() && uid_validity.is_none() && self.facts.is_empty() {
+        let nothing =
+            steps.iter().all(|(_, rows)| rows.is_empty()) && gone.is_empty() && uid_validity.is_none() && self.facts.is_empty();
+        // A batch of which everything was refused says so, or its bodies would come back with `rebuild`.
+        if nothing && self.arrived.is_none() {
             return Ok(());
         }
         let (seq, written) = (self.outbox.next(), self.outbox.written());
