@@ -65,5 +65,15 @@ fn mail_and_texts_go_by_an_operators_service_centre() {
     swaks(&node, BEN, &at(PHONE), "Again", "after the break", &[]).well();
     wait_for_text(&centre, "after the break", 1);
     wait_for("an empty queue", || (node.json(&["queue", "list"]) == json!([])).then_some(()));
+    println!("a site that never had a modem says so, and is not told of a missing one");
+    let document = std::fs::read_to_string(node.document()).unwrap();
+    let lines = document.lines().map(|l| if l.starts_with("port = \"") { "port = \"\"" } else { l });
+    std::fs::write(node.document(), lines.collect::<Vec<_>>().join("\n")).unwrap();
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGHUP).unwrap();
+    wait_for("the way of the modem to go", || {
+        let state: serde_json::Value = serde_json::from_str(&node.ctl(&["--json", "sms", "status"]).out).ok()?;
+        let conditions: Vec<_> = state["ways"].as_array()?.iter().map(|way| way["condition"].clone()).collect();
+        (conditions == [json!("ready")]).then_some(())
+    });
     assert_eq!(centre.received().len(), 4, "each once: {:?}", centre.received());
 }

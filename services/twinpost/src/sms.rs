@@ -52,7 +52,7 @@ async fn serve(folder: Folder) -> Result<(), String> {
         let orders = Desk { folder: folder.clone(), node: document.node.name.clone() };
         let stop = CancellationToken::new();
         let mut served = Box::pin(twinpost_sms::serve(settings, orders, stop.clone()));
-        tracing::info!(node = document.node.name, port = %document.sms.port.display(), pid = std::process::id(), "text messages are served");
+        tracing::info!(node = document.node.name, port = ?document.sms.port, pid = std::process::id(), "text messages are served");
         let again = loop {
             tokio::select! {
                 outcome = &mut served => return outcome.map_err(|e| e.to_string()),

@@ -133,6 +133,8 @@ mod tests {
                 (10, "sms.gateway.groups"),
             ]
         );
+        let list = faults("[sms]\nenabled = true\nport = \"\"\n");
+        assert_eq!((list.len(), list[0].1.as_str()), (1, "sms.port"), "no way for texts: {list:?}");
         let good =
             "[sms.gateway]\nquiet = \"22:00-07:00\"\ntime_zone = \"-03:30\"\n[sms.gateway.groups]\nclass3a = [\"1\", \"2\"]\n";
         let gateway = parse(good, "f.toml").map(|d| d.sms.gateway).unwrap_or_default();

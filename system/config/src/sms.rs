@@ -10,8 +10,8 @@ section! {
     Sms {
         /// There is a modem (or an SMPP service), and text messages are sent and received.
         enabled: bool = "false";
-        /// Serial port of the modem. A path that does not begin with / lies in the node's folder.
-        port: PathBuf = "\"/dev/ttyS1\"";
+        /// Serial port of the modem. A path that does not begin with / lies in the node's folder. None: there is no modem, only smpp.
+        port: Option<PathBuf> = "\"/dev/ttyS1\"";
         /// Speed of the port in bit/s; none: it is found.
         baud: Option<u32> = "\"\"", in "300" ..= "921600";
         /// File that holds the PIN of the SIM card, readable by this program only.
@@ -187,6 +187,9 @@ pub(crate) fn check(sms: &Sms, faults: &mut Faults) {
         faults.add(None, "sms.gateway.group_senders", format!("there is no group {group:?} in groups"));
     }
     let smpp = &sms.smpp;
+    if sms.enabled && sms.port.is_none() && smpp.server.is_none() {
+        faults.add(None, "sms.port", "there is neither a modem nor an smpp.server: no text can go");
+    }
     if smpp.server.is_some() && (smpp.system_id.is_none() || smpp.password_file.is_none()) {
         faults.add(None, "sms.smpp", "server needs system_id and password_file");
     }

@@ -11,9 +11,9 @@ fn secret(path: &Path, key: &str) -> Result<String, String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn modem(document: &Document, folder: &Folder) -> Result<twinpost_modem::Settings, String> {
+fn modem(document: &Document, folder: &Folder, port: &Path) -> Result<twinpost_modem::Settings, String> {
     let sms = &document.sms;
-    let port = folder.within(&sms.port);
+    let port = folder.within(port);
     let pin = match &sms.pin_file {
         None => None,
         Some(file) => {
@@ -42,7 +42,12 @@ fn modem(document: &Document, folder: &Folder) -> Result<twinpost_modem::Setting
 /// A file with a secret cannot be read.
 pub fn process(document: &Document, folder: &Folder) -> Result<twinpost_sms::Settings, String> {
     let sms = &document.sms;
-    let mut settings = twinpost_sms::Settings::new(folder.sms_socket(), folder.sms(), modem(document, folder)?);
+    // Where there is none, its way is taken out again: the document's own rules see to it that there is another.
+    let (port, without) = sms.port.as_deref().map_or((Path::new("no-modem"), true), |port| (port, false));
+    let mut settings = twinpost_sms::Settings::new(folder.sms_socket(), folder.sms(), modem(document, folder, port)?);
+    if without {
+        settings.ways.clear();
+    }
     if let Some(server) = &sms.smpp.server {
         let password = match &sms.smpp.password_file {
             Some(file) => secret(&folder.within(file), "sms.smpp.password_file")?,

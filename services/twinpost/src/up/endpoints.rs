@@ -57,7 +57,7 @@ impl Endpoints {
             accounts: earlier("accounts").and_then(|a| serde_json::from_value(a).ok()).unwrap_or_default(),
             ca: document.tls.certificate.clone().unwrap_or_else(|| folder.tls().join("ca.pem")),
             sms_domain: document.sms.domains.first().filter(|_| document.sms.enabled).cloned(),
-            modem: document.sms.enabled.then(|| folder.within(&document.sms.port)),
+            modem: document.sms.port.as_ref().filter(|_| document.sms.enabled).map(|port| folder.within(port)),
             simulated: simulated.cloned(),
             running: true,
             pids: BTreeMap::new(),

@@ -64,7 +64,7 @@ pub struct SimulatedModem {
 impl SimulatedModem {
     /// A modem is simulated when its port lies in the node's own folder: no real one has its port there.
     pub fn of(document: &Document, folder: &Folder) -> Option<Self> {
-        let port = folder.within(&document.sms.port);
+        let port = folder.within(document.sms.port.as_ref()?);
         let dir = folder.modem();
         (document.sms.enabled && port.starts_with(&dir)).then(|| Self {
             port,
