@@ -111,7 +111,10 @@ impl Refusal {
     pub(crate) fn put(&self, out: &mut Vec<u8>, utf8: bool) {
         let start = out.len();
         put(out, self.code, self.detail, &self.text, utf8);
-        if let Some(text) = &self.own_language {
+        // A line that is full has no room for a second sentence.
+        if let Some(text) = &self.own_language
+            && out.len() - start < LINE_MAX_BYTES
+        {
             out.truncate(out.len() - 2);
             out.push(b' ');
             put_text(out, start, text, true);
