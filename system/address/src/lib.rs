@@ -1,0 +1,1 @@
+//! The service address: set, announced, and gone by itself when its lease ends.

@@ -1,0 +1,1 @@
+//! Power switches that read back what they did.

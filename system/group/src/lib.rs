@@ -1,0 +1,1 @@
+//! The service group: ordered start, reverse stop, checks from outside.

@@ -1,0 +1,1 @@
+//! The pair daemon: the heart of `twinpost-heartbeat` with links, disk, clock and drivers around it.

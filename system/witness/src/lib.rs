@@ -1,0 +1,1 @@
+//! The witness: a durable compare-and-set register of the reign, and those who ask it.
