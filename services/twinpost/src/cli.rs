@@ -67,9 +67,9 @@ pub struct Mail {
     /// Folder of the node
     #[arg(long, value_name = "DIR")]
     pub node: PathBuf,
-    /// Stop when the process that started this one ends
-    #[arg(long, hide = true)]
-    pub with_parent: bool,
+    /// Stop when the process that started this one, which has this number, ends; 0: any number
+    #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
+    pub with_parent: Option<u32>,
 }
 
 #[derive(Debug, Args)]

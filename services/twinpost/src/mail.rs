@@ -15,11 +15,13 @@ use crate::cli::Mail;
 use crate::control::{self, Office};
 use crate::node::Folder;
 use crate::texts::{Parts, TextCourier, Texts};
-use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, indexer, janitor, logs, settings};
+use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, end_with_parent, indexer, janitor, logs, settings};
 use bytes::Bytes;
+use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,12 +46,13 @@ const GRACE: Duration = Duration::from_secs(8);
 
 /// Runs the mail process until a signal ends it.
 pub async fn run(arguments: Mail) -> u8 {
-    if arguments.with_parent
-        && let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
-    {
-        complain(&format!("cannot tie this process to its parent: {error}"));
+    let folder = Folder::new(arguments.node);
+    // The peer takes over as soon as this process is gone: without the pair daemon it must go at once.
+    let paired = twinpost_config::load_node(folder.path()).is_ok_and(|node| node.pair.enabled);
+    if let Some(parent) = arguments.with_parent {
+        end_with_parent(parent, if paired { Signal::SIGKILL } else { Signal::SIGTERM });
     }
-    match Box::pin(mail(Folder::new(arguments.node))).await {
+    match Box::pin(mail(folder)).await {
         Ok(()) => EXIT_DONE,
         Err(halt) => {
             complain(&halt.message);
@@ -78,6 +81,8 @@ fn hopeless(why: impl std::fmt::Display) -> Halt {
 /// What runs, to be given new rules.
 struct Live {
     folder: Folder,
+    /// Where certificates of our own making are.
+    tls_dir: PathBuf,
     /// As it was at the start.
     started: Document,
     /// As it was read last.
@@ -95,8 +100,14 @@ struct Live {
 }
 
 async fn mail(folder: Folder) -> Result<(), Halt> {
-    folder.make().map_err(|e| format!("cannot make {}: {e}", folder.path().display()))?;
+    let cannot_make = |e: std::io::Error| format!("cannot make {}: {e}", folder.path().display());
+    folder.make().map_err(cannot_make)?;
     let document = twinpost_config::load(&folder.document()).map_err(hopeless)?;
+    let paired = twinpost_config::load_node(folder.path()).map_err(hopeless)?.pair.enabled;
+    if paired && !folder.data().is_dir() {
+        return Err(hopeless(format!("{} is not there: this node of the pair is not active", folder.data().display())));
+    }
+    folder.make_data().map_err(cannot_make)?;
     logs::open(&document.log)?;
     let store = Store::open(settings::store(&document, &folder)).await;
     let store = store.map_err(|e| Halt { hopeless: e.needs_a_person(), message: e.to_string() })?;
@@ -111,7 +122,8 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
             None
         }
     };
-    let tls = certificates(&document, &folder).map_err(hopeless)?;
+    let tls_dir = if paired { shared_tls(&folder).map_err(hopeless)? } else { folder.tls() };
+    let tls = certificates(&document, &tls_dir).map_err(hopeless)?;
     let limiter = Limiter::new(settings::limits(&document));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -212,6 +224,7 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
 
     let live = Arc::new(Live {
         folder: folder.clone(),
+        tls_dir,
         started: document.clone(),
         document: Mutex::new(document.clone()),
         smtp,
@@ -228,7 +241,7 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
     let renewing = live.clone();
     let renew = move || {
         let document = renewing.document.lock().clone();
-        let files = certificate_files(&document, &renewing.folder)?;
+        let files = certificate_files(&document, &renewing.tls_dir)?;
         renewing.tls.replace(vec![files]).map_err(|e| e.to_string())
     };
     tasks.spawn(janitor::run(
@@ -308,12 +321,33 @@ async fn serve_smtp(
     .await;
 }
 
-/// The certificate of the document, or one of our own making.
-fn certificates(document: &Document, folder: &Folder) -> Result<ServerTls, String> {
-    ServerTls::load(vec![certificate_files(document, folder)?]).map_err(|e| e.to_string())
+/// Where a pair keeps the certificate of its own making. A node that was alone until now brings the one that its clients know.
+fn shared_tls(folder: &Folder) -> Result<PathBuf, String> {
+    let (old, new) = (folder.tls(), folder.shared_tls());
+    let known = std::fs::read_dir(&old).is_ok_and(|mut files| files.next().is_some());
+    if !new.exists() && known {
+        let copied = copy_files(&old, &new.with_extension("new")).and_then(|()| std::fs::rename(new.with_extension("new"), &new));
+        copied.map_err(|e| format!("cannot copy the certificates from {} to {}: {e}", old.display(), new.display()))?;
+    }
+    Ok(new)
 }
 
-fn certificate_files(document: &Document, folder: &Folder) -> Result<CertFiles, String> {
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// The certificate of the document, or one of our own making.
+fn certificates(document: &Document, dir: &Path) -> Result<ServerTls, String> {
+    ServerTls::load(vec![certificate_files(document, dir)?]).map_err(|e| e.to_string())
+}
+
+fn certificate_files(document: &Document, dir: &Path) -> Result<CertFiles, String> {
     if let (Some(chain), Some(key)) = (&document.tls.certificate, &document.tls.key) {
         return Ok(CertFiles { chain: chain.clone(), key: key.clone() });
     }
@@ -324,7 +358,7 @@ fn certificate_files(document: &Document, folder: &Folder) -> Result<CertFiles, 
     ips.dedup();
     let names = vec![document.node.host_name.clone(), "localhost".to_owned()];
     let wish = SelfSignedSettings { names, ips, ..SelfSignedSettings::default() };
-    self_signed(&folder.tls(), &wish, time::OffsetDateTime::now_utc()).map(|made| made.server).map_err(|e| e.to_string())
+    self_signed(dir, &wish, time::OffsetDateTime::now_utc()).map(|made| made.server).map_err(|e| e.to_string())
 }
 
 impl control::Running for Live {

@@ -59,6 +59,17 @@ fn run(part: impl Future<Output = u8>) -> u8 {
     }
 }
 
+/// Lets this process get `signal` when `parent`, which started it, ends (prctl(2), `PR_SET_PDEATHSIG`); 0 for any parent.
+pub(crate) fn end_with_parent(parent: u32, signal: nix::sys::signal::Signal) {
+    if let Err(error) = nix::sys::prctl::set_pdeathsig(signal) {
+        complain(&format!("cannot tie this process to its parent: {error}"));
+    }
+    // It may have ended before the call: then nobody sends the signal any more.
+    if parent != 0 && nix::unistd::getppid().as_raw().unsigned_abs() != parent {
+        std::process::exit(i32::from(EXIT_FAILED));
+    }
+}
+
 /// A sentence for the person at the terminal, when no log is open.
 #[allow(clippy::print_stderr, reason = "the command line is where this program speaks to people")]
 pub(crate) fn complain(text: &str) {

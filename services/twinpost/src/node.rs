@@ -1,6 +1,7 @@
 //! The folder of a node: where everything of it lies.
 //!
-//! `DIR/endpoints.json` and `DIR/<name>/{appliance.toml, tls/, data/, run/}`.
+//! `DIR/endpoints.json` and `DIR/<name>/{appliance.toml, tls/, data/, run/}`. A node of a pair also has `node.toml` and `pair/`, and
+//! its `data` is there only while the node is active.
 
 use std::fs::File;
 use std::io::Write;
@@ -28,9 +29,21 @@ impl Folder {
     pub fn document(&self) -> PathBuf {
         self.0.join("appliance.toml")
     }
-    /// Certificates and keys.
+    /// Certificates and keys of a node alone.
     pub fn tls(&self) -> PathBuf {
         self.0.join("tls")
+    }
+    /// Certificates and keys of the mail services of a pair: they move with the mail, so that clients see one certificate.
+    pub fn shared_tls(&self) -> PathBuf {
+        self.data().join("tls")
+    }
+    /// Identity, keys and state of the pair.
+    pub fn pair(&self) -> PathBuf {
+        self.0.join("pair")
+    }
+    /// The socket of the pair daemon.
+    pub fn pair_socket(&self) -> PathBuf {
+        self.0.join("run").join("pair.sock")
     }
     /// Mail, directory, search index.
     pub fn data(&self) -> PathBuf {
@@ -72,16 +85,19 @@ impl Folder {
     pub fn within(&self, path: &Path) -> PathBuf {
         self.0.join(path)
     }
-    /// Makes the folders, readable by the owner only.
+    /// Makes the folders that belong to the node whatever it does, readable by the owner only.
     pub fn make(&self) -> std::io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        let folders =
-            [self.0.clone(), self.tls(), self.data(), self.store(), self.search(), self.0.join("run"), self.sms(), self.modem()];
-        for dir in folders {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        }
-        Ok(())
+        make_all(&[self.0.clone(), self.tls(), self.0.join("run"), self.sms(), self.modem()])
     }
+    /// Makes the folders of the mail. In a pair only the active may: elsewhere `data` is not there, and must not be.
+    pub fn make_data(&self) -> std::io::Result<()> {
+        make_all(&[self.data(), self.store(), self.search()])
+    }
+}
+
+fn make_all(folders: &[PathBuf]) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    folders.iter().try_for_each(|dir| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir))
 }
 
 /// Writes a file so that it is either the old one or the new one, whole.

@@ -10,7 +10,7 @@
 use crate::cli::{Mail, Order};
 use crate::control::{Request, call};
 use crate::node::Folder;
-use crate::{EXIT_DONE, EXIT_FAILED, complain, logs, settings};
+use crate::{EXIT_DONE, EXIT_FAILED, complain, end_with_parent, logs, settings};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,10 +23,8 @@ const ASK_MAX: Duration = Duration::from_secs(3);
 
 /// Runs the process until a signal ends it.
 pub async fn run(arguments: Mail) -> u8 {
-    if arguments.with_parent
-        && let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
-    {
-        complain(&format!("cannot tie this process to its parent: {error}"));
+    if let Some(parent) = arguments.with_parent {
+        end_with_parent(parent, nix::sys::signal::Signal::SIGTERM);
     }
     match Box::pin(serve(Folder::new(arguments.node))).await {
         Ok(()) => EXIT_DONE,

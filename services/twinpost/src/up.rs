@@ -44,7 +44,7 @@ pub async fn run(arguments: Up) -> u8 {
 async fn up(arguments: &Up) -> Result<(), String> {
     let dir = std::path::absolute(&arguments.dir).map_err(|e| format!("{}: {e}", arguments.dir.display()))?;
     let folder = Folder::new(dir.join(NODE));
-    folder.make().map_err(|e| format!("cannot make {}: {e}", folder.path().display()))?;
+    folder.make().and_then(|()| folder.make_data()).map_err(|e| format!("cannot make {}: {e}", folder.path().display()))?;
     let _lock = lock(&dir)?;
     let fresh = !folder.document().exists();
     if fresh {

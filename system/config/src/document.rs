@@ -1,5 +1,6 @@
 //! The document's tables. Each line is type, default and limits; the comment above it is what the reference prints.
 
+use crate::pair::{self, PairRules};
 use crate::schema::{Faults, section};
 use crate::sms::{self, Sms};
 use crate::value::{BareLineEnds, BytesSize, DatabaseAddress, HostPort, LogForm, OverQuota, SmartHostTls, Span};
@@ -36,6 +37,8 @@ section! {
         [directory]: Directory;
         /// Text messages.
         [sms]: Sms;
+        /// What both nodes of a pair agree on.
+        [pair]: PairRules;
         /// What is written about it.
         [log]: Log;
         }
@@ -231,6 +234,7 @@ impl Document {
     /// Rules between keys.
     pub(crate) fn check_whole(&self, faults: &mut Faults) {
         sms::check(&self.sms, faults);
+        pair::check_rules(&self.pair, faults);
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             faults.add(None, "tls", "certificate and key go together: one of them is missing");
         }

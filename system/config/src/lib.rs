@@ -10,18 +10,23 @@
 //! Failure classes: the file cannot be read ([`Error::Read`]); it is not TOML or holds faults ([`Error::Faults`]).
 
 mod document;
+mod pair;
 mod reference;
 mod schema;
 mod sms;
 mod value;
 
 pub use document::{Directory, Document, Imap, Limits, Log, Network, Node, Pop3, Queue, SmartHost, Smtp, Store, Tls};
+pub use pair::{
+    NodeDocument, NodeIdentity, Pair, PairAddress, PairChannel, PairLink, PairPower, PairRules, PairSerial, PairStorage, PairWatchdog,
+    PairWitness,
+};
 pub use reference::markdown;
 pub use schema::{Fault, Faults, KeyDoc};
 pub use sms::{Smpp, Sms, SmsGateway, SmsNumbers, SmsOrders};
 pub use value::{
     BareLineEnds, BytesSize, DatabaseAddress, DayHours, HostPort, LogForm, OverQuota, SmartHostTls, SmsLanguage, SmsReports,
-    SmsSenders, SmsSubject, Span, ZoneOffset,
+    SmsSenders, SmsSubject, Span, StorageDriver, SwitchDriver, TakeoverRule, WitnessEngine, ZoneOffset,
 };
 
 use std::path::{Path, PathBuf};
@@ -42,26 +47,60 @@ pub enum Error {
     Faults(Faults),
 }
 
-/// Reads and checks the document in this file.
+/// Name of the file beside the appliance document that holds what belongs to one node.
+pub const NODE_FILE: &str = "node.toml";
+
+/// Reads and checks the document in this file. The node's name is taken from the `node.toml` beside it, if there is one.
 ///
 /// # Errors
 /// [`Error::Read`], or [`Error::Faults`] with every fault at once.
 pub fn load(path: &Path) -> Result<Document, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    parse(&text, &path.display().to_string())
+    let mut document = parse(&text_of(path)?, &path.display().to_string())?;
+    if let Some(name) = load_node(path.parent().unwrap_or(Path::new(".")))?.node.name {
+        document.node.name = name;
+    }
+    Ok(document)
 }
 
-/// Reads and checks a document; `name` stands for the file in messages.
+/// Reads and checks `node.toml` in this folder; without one, all defaults: a node alone.
+///
+/// # Errors
+/// [`Error::Read`], or [`Error::Faults`] with every fault at once.
+pub fn load_node(folder: &Path) -> Result<NodeDocument, Error> {
+    let path = folder.join(NODE_FILE);
+    match text_of(&path) {
+        Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(NodeDocument::default()),
+        text => parse_node(&text?, &path.display().to_string()),
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// Reads and checks an appliance document; `name` stands for the file in messages.
 ///
 /// # Errors
 /// [`Error::Faults`] with every fault at once.
 pub fn parse(text: &str, name: &str) -> Result<Document, Error> {
+    parse_with(text, name, Document::check_whole)
+}
+
+/// Reads and checks what belongs to one node; `name` stands for the file in messages.
+///
+/// # Errors
+/// [`Error::Faults`] with every fault at once.
+pub fn parse_node(text: &str, name: &str) -> Result<NodeDocument, Error> {
+    parse_with(text, name, NodeDocument::check_whole)
+}
+
+fn parse_with<S: schema::Section>(text: &str, name: &str, check: impl Fn(&S, &mut Faults)) -> Result<S, Error> {
     let mut faults = Faults::new(name, text);
     match text.parse::<toml_edit::Document<String>>() {
         Err(error) => faults.syntax(&error),
         Ok(file) => {
-            let document = <Document as schema::Section>::read(Some(file.as_table()), "", &mut faults);
-            document.check_whole(&mut faults);
+            let document = S::read(Some(file.as_table()), "", &mut faults);
+            check(&document, &mut faults);
             if faults.is_empty() {
                 return Ok(document);
             }
@@ -143,6 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn a_node_of_a_pair_says_what_it_lacks() {
+        let list = |text: &str| match parse_node(text, "node.toml") {
+            Err(Error::Faults(faults)) => faults.sorted().into_iter().map(|f| f.key).collect::<Vec<_>>(),
+            other => panic!("expected faults, found {other:?}"),
+        };
+        assert_eq!(list("[pair]\nenabled = true\n"), ["node.name", "pair", "pair.storage"]);
+        let half = "[node]\nname = \"c\"\n[pair]\nenabled = true\n[pair.eth1]\nbind = \"127.0.0.1:1\"\n[pair.storage]\ndriver = \"shared\"\n\
+                    [pair.power]\ndriver = \"ipmi\"\n[pair.witness]\nengine = \"twinpost\"\n";
+        assert_eq!(list(half), ["node.name", "pair.eth1", "pair.power.at", "pair.witness.address"]);
+        assert_eq!(list("[smtp]\nmax_hops = 7\n"), ["smtp"], "what belongs to both nodes stands in the appliance document");
+        let alone = parse_node("", "node.toml").map(|n| (n.pair.enabled, n.node.name));
+        assert!(matches!(alone, Ok((false, None))), "{alone:?}");
+        assert_eq!(faults("[pair]\nwarn = \"1 s\"\nfail_back = \"c\"\n").len(), 2);
+    }
+
+    #[test]
     fn what_is_not_toml_is_told_with_its_line() {
         let list = faults("version = 1\n[smtp\n");
         assert_eq!(list[0].0, 2);
@@ -177,7 +232,7 @@ mod tests {
         }
         #[test]
         fn any_value_of_any_key_is_read_or_refused(key in "[a-z_]{1,12}", value in "\\PC{0,20}") {
-            for section in ["smtp", "queue", "network", "limits", "store", "sms", "sms.gateway", "sms.numbers"] {
+            for section in ["smtp", "queue", "network", "limits", "store", "sms", "sms.gateway", "sms.numbers", "pair"] {
                 let _ = parse(&format!("[{section}]\n{key} = {value}\nmax_message = {value}\n"), "f.toml");
             }
         }

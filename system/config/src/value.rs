@@ -411,3 +411,24 @@ choice!(/// When a delivery report is asked of the network.
         Never = "never", /// When the sender asked for one.
         OnRequest = "on-request", /// For each text.
         Always = "always" });
+choice!(/// Which proofs let a node take over.
+    TakeoverRule { /// Release, fenced, witness, reservation.
+        Proof = "proof", /// Also evidence.
+        Evidence = "evidence" });
+choice!(/// Where the mail volume of a pair lies.
+    StorageDriver { /// A folder that both nodes see, guarded by a lock file.
+        Shared = "shared", /// A dual-attached array with SCSI-3 reservations.
+        Array = "array", /// A disk in each node, mirrored.
+        Drbd = "drbd" });
+choice!(/// What switches the peer's power.
+    SwitchDriver { /// Nothing does.
+        None = "none", /// A management controller, by ipmitool.
+        Ipmi = "ipmi", /// A management controller, by HTTP.
+        Redfish = "redfish", /// A relay on a serial port.
+        Relay = "relay", /// The peer is a virtual machine.
+        Qmp = "qmp" });
+choice!(/// What knows who may serve.
+    WitnessEngine { /// Nobody.
+        None = "none", /// `twinpost witness`.
+        Twinpost = "twinpost", /// etcd v3.
+        Etcd = "etcd" });

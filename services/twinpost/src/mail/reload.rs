@@ -74,7 +74,7 @@ pub(super) fn reload(live: &Live) -> Result<Vec<String>, String> {
     new.node = started.node.clone();
     new.network = started.network.clone();
     // Whatever can fail comes first.
-    let files = certificate_files(&new, &live.folder)?;
+    let files = certificate_files(&new, &live.tls_dir)?;
     let queue = settings::queue(&new)?;
     settings::sms::check(&new)?;
     live.tls.replace(vec![files]).map_err(|e| e.to_string())?;

@@ -25,7 +25,7 @@ pub fn mail(program: &Path, folder: &Folder) -> Recipe {
         essential: true,
         command: Box::new(move || {
             let mut command = Command::new(&program);
-            command.arg("mail").arg("--with-parent").arg("--node").arg(folder.path());
+            command.arg("mail").arg(format!("--with-parent={}", std::process::id())).arg("--node").arg(folder.path());
             // Argon2id takes 19 MiB for each sign-in. Blocks of that size shall come from the system and go back to it, not
             // stay in the heap of each thread that ever checked a password (mallopt(3), M_MMAP_THRESHOLD).
             command.env("MALLOC_MMAP_THRESHOLD_", "4194304");
@@ -43,7 +43,7 @@ pub fn sms(program: &Path, folder: &Folder) -> Recipe {
         essential: false,
         command: Box::new(move || {
             let mut command = Command::new(&program);
-            command.arg("sms").arg("--with-parent").arg("--node").arg(folder.path());
+            command.arg("sms").arg(format!("--with-parent={}", std::process::id())).arg("--node").arg(folder.path());
             command
         }),
         answers: Box::new(move || listens(socket.clone())),
