@@ -10,6 +10,7 @@
 //! Failure classes: the file cannot be read ([`Error::Read`]); it is not TOML or holds faults ([`Error::Faults`]).
 
 mod document;
+pub mod history;
 mod pair;
 mod reference;
 mod schema;

@@ -1,1 +1,19 @@
-//! The trusted channel between the two nodes: pairing, mutual TLS, configuration copy, orders.
+//! The trusted channel between the two nodes: pairing by a short code, mutual TLS with pinned keys, orders, configuration copy, files for the merge.
+//!
+//! Contract: nobody but the partner pinned at pairing is answered; whoever else connects is refused, counted and bounded. No certificate
+//! authority, no clock and no name is trusted. Everything that comes in has a size limit and a time limit.
+//!
+//! Failure classes: one enum, [`Error`], whose text says what a person does about it.
+
+mod error;
+mod files;
+mod identity;
+mod message;
+mod pair;
+mod secret;
+
+pub use error::{Error, PairingError};
+pub use identity::Identity;
+pub use message::{Answer, Hello, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalKind, Request};
+pub use pair::{About, FrameKeys, KeyStep, Letter, OtherKey, Pair, Partner};
+pub use secret::{PublicKey, Secret};
