@@ -107,6 +107,9 @@ section! {
         over_quota: OverQuota = "\"defer\"";
         /// How long a client may be silent between commands.
         command_timeout: Span = "\"5 min\"", in "10 s" ..= "1 h";
+        /// Mail that is not on stable storage after so long (a disk that hangs, a pair that lost its peer without a proof) is answered
+        /// 451: the sender keeps it and tries again. It is never answered 250 before.
+        commit_timeout: Span = "\"2 min\"", in "1 s" ..= "9 min";
         /// How long a client may be silent inside a message.
         data_timeout: Span = "\"3 min\"", in "10 s" ..= "1 h";
     }

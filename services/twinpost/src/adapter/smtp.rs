@@ -333,13 +333,20 @@ impl Backend for SmtpBackend {
         let body = Store::prepare(&bytes);
         let accounts: Vec<AccountId> = targets.iter().map(|t| t.account).collect();
         let delivery = Delivery { body, trace: envelope.trace, received_s: envelope.received_s, targets, spool, over_quota };
-        let delivered = match self.store.deliver(delivery).await {
-            Ok(delivered) => delivered,
-            Err(error) => {
+        let delivered = match tokio::time::timeout(self.wishes.commit_timeout(), self.store.deliver(delivery)).await {
+            Ok(Ok(delivered)) => delivered,
+            Ok(Err(error)) => {
                 if let Some(texts) = texts {
                     Box::pin(texts.release(envelope.trace)).await;
                 }
                 return Outcome::All(Err(trouble(&error, Some(envelope.trace))));
+            }
+            Err(_) => {
+                // HA.md "new mail waits for the proof (then 451, never a false 250)". It may still be stored when the disk answers: then the
+                // sender's next try makes a second copy, which is better than none (RFC 5321 4.5.3.2.6 has the same case).
+                let waited_s = self.wishes.commit_timeout().as_secs();
+                tracing::error!(trace = %envelope.trace, waited_s, "the storage does not answer; the sender is asked to try again");
+                return Outcome::All(Err(Refusal::trouble()));
             }
         };
         if let Some(texts) = &self.texts {

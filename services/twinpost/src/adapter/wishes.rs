@@ -8,6 +8,7 @@ use twinpost_config::{Document, OverQuota};
 #[derive(Debug, Default)]
 pub struct Wishes {
     expire_s: AtomicU64,
+    commit_timeout_ms: AtomicU64,
     over_quota_later: AtomicBool,
 }
 
@@ -22,12 +23,19 @@ impl Wishes {
     /// From now on as this document says.
     pub fn take(&self, document: &Document) {
         self.expire_s.store(document.queue.expire.0.as_secs(), Ordering::Relaxed);
+        let commit_timeout_ms = u64::try_from(document.smtp.commit_timeout.0.as_millis()).unwrap_or(u64::MAX);
+        self.commit_timeout_ms.store(commit_timeout_ms, Ordering::Relaxed);
         self.over_quota_later.store(document.smtp.over_quota == OverQuota::Defer, Ordering::Relaxed);
     }
 
     /// How long mail for other sites is tried.
     pub fn expire(&self) -> Duration {
         Duration::from_secs(self.expire_s.load(Ordering::Relaxed))
+    }
+
+    /// How long a client waits for its mail to be on stable storage.
+    pub fn commit_timeout(&self) -> Duration {
+        Duration::from_millis(self.commit_timeout_ms.load(Ordering::Relaxed))
     }
 
     /// Mail for a full mailbox is answered "later" instead of "no".
