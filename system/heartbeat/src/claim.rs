@@ -9,8 +9,9 @@
 //! names an old boot. That is the "release" of HA.md. Fenced, reservation and evidence stand for a peer that has no power or no disk and
 //! so comes back without eligibility. The witness compares the reigns themselves.
 
+use crate::array;
 use crate::frame::{Flags, Frame, Link, NodeState};
-use crate::state::{Alarm, Claim, Effect, FenceAnswer, Grounds, Mirror, Peer, Phase, Proof, Writes};
+use crate::state::{Alarm, Claim, Effect, FenceAnswer, Grounds, Peer, Phase, Proof};
 use crate::step::Mind;
 
 /// Takes in an authentic frame.
@@ -24,6 +25,11 @@ pub(crate) fn heard(mind: &mut Mind<'_>, frame: &Frame) {
     if frame.boot < s.peer_boot || (frame.boot == s.peer_boot && frame.seq <= s.last_seq[link]) {
         s.replays = s.replays.saturating_add(1);
         return;
+    }
+    if s.gone {
+        // Somebody does listen. If it did all the time (one socket of several is closed), that hint is not taken again and again.
+        s.gone = false;
+        s.gone_deaf_ms = if frame.boot == s.peer_boot { mind.set.first_contact_ms } else { 0 };
     }
     if frame.boot > s.peer_boot {
         (s.peer_boot, s.last_seq, s.newest_seq, s.peer) = (frame.boot, [0; 3], 0, None);
@@ -46,6 +52,8 @@ pub(crate) fn heard(mind: &mut Mind<'_>, frame: &Frame) {
     }
     s.newest_seq = frame.seq;
     s.peer = Some(Peer { frame: *frame, silent_ms: 0 });
+    s.lapsed &= frame.reign <= s.record.reign && !frame.state.is_active();
+    array::heard(mind, frame);
     lease(mind, frame);
     if mind.s.phase == Phase::Boot {
         // Wait-for-all: the peer is here, and what it says was written for this boot.
@@ -100,6 +108,7 @@ pub(crate) fn conflict(mind: &mut Mind<'_>) {
 /// HA.md "withdrawn at once".
 pub(crate) fn withdraw_eligibility(mind: &mut Mind<'_>) {
     mind.s.dirty |= mind.s.record.eligible;
+    mind.s.lapsed &= !mind.rules.lapse_ends;
     (mind.s.eligible, mind.s.record.eligible) = (false, false);
 }
 
@@ -127,6 +136,7 @@ fn heard_active(mind: &mut Mind<'_>, frame: &Frame) {
     if current && (!s.eligible || s.record.reign != frame.reign) {
         (s.eligible, s.record.eligible) = (true, true);
         (s.record.reign, s.dirty) = (frame.reign, true);
+        array::granted(mind);
     } else if !current && s.eligible {
         withdraw_eligibility(mind);
     }
@@ -190,7 +200,7 @@ fn heard_promise(mind: &mut Mind<'_>, frame: &Frame) {
     }
 }
 
-fn start(mind: &mut Mind<'_>, grounds: Grounds) {
+pub(crate) fn start(mind: &mut Mind<'_>, grounds: Grounds) {
     let s = &mut mind.s;
     let peer = s.peer.map_or(0, |peer| peer.frame.reign.max(peer.frame.ballot));
     let ballot = s.record.reign.max(s.promised).max(s.claimed).max(peer).saturating_add(1);
@@ -207,7 +217,7 @@ pub(crate) fn prove(mind: &mut Mind<'_>, proof: Proof) {
     let Some(claim) = s.claim.take() else { return };
     s.prior = (s.record.reign, s.record.unshared);
     (s.record.reign, s.record.unshared, s.dirty) = (claim.ballot, true, true);
-    s.proof = Some(proof);
+    (s.proof, s.lapsed) = (Some(proof), false);
     if claim.grounds == Grounds::Mirror {
         s.settling = true;
     } else {
@@ -221,12 +231,12 @@ pub(crate) fn force(mind: &mut Mind<'_>) {
     prove(mind, Proof::Forced);
 }
 
-fn silent_ms(mind: &Mind<'_>) -> u32 {
+pub(crate) fn silent_ms(mind: &Mind<'_>) -> u32 {
     mind.s.peer.map_or(mind.s.up_ms, |peer| peer.silent_ms)
 }
 
 /// Only the serial line left: its frames are rarer.
-fn warn_ms(mind: &Mind<'_>) -> u32 {
+pub(crate) fn warn_ms(mind: &Mind<'_>) -> u32 {
     let fast = [Link::Eth1, Link::Lan].iter().any(|link| mind.s.link_silent_ms[link.index()] < mind.set.lease_ms);
     if fast { mind.set.warn_ms } else { mind.set.warn_ms.max(mind.set.serial_keepalive_ms.saturating_mul(2)) }
 }
@@ -237,12 +247,18 @@ pub(crate) fn govern_standby(mind: &mut Mind<'_>) {
         return;
     }
     match mind.s.phase {
-        Phase::Boot | Phase::Standby => consider(mind),
+        Phase::Boot | Phase::Standby => {
+            consider(mind);
+            if mind.s.phase == Phase::Claim {
+                pursue(mind);
+            }
+        }
         Phase::Claim => {
             let silent = silent_ms(mind) >= mind.set.lease_ms;
             let lost = match mind.s.claim.map(|claim| claim.grounds) {
                 Some(Grounds::Eligible) => !mind.s.eligible,
                 Some(Grounds::Newest) => !mind.s.record.unshared && mind.rules.wait_for_all,
+                Some(Grounds::Lapsed) => !mind.s.lapsed,
                 Some(Grounds::Agreed) => silent,
                 Some(Grounds::Mirror) | None => true,
             };
@@ -263,7 +279,9 @@ fn consider(mind: &mut Mind<'_>) {
     if s.maintenance_left_ms > 0 || !s.whole {
         return;
     }
-    if let Some(peer) = s.peer_within(warn_ms(mind)) {
+    if let Some(peer) = s.peer_within(warn_ms(mind))
+        && !s.gone
+    {
         let busy = peer.state == NodeState::TakingOver && !peer.flags.has(Flags::CLAIM);
         if peer.state.is_active() || peer.state == NodeState::Conflict || busy || data_order(mind, &peer).is_lt() {
             return;
@@ -275,13 +293,23 @@ fn consider(mind: &mut Mind<'_>) {
         }
         return;
     }
-    let waited = s.up_ms >= mind.set.first_contact_ms && silent_ms(mind) >= mind.set.lease_ms;
     if s.eligible {
         start(mind, Grounds::Eligible);
-    } else if waited && (s.record.unshared || (s.phase == Phase::Boot && !mind.rules.wait_for_all)) {
-        // HA.md "unless its own record shows that it holds the newest data (it was active alone in the last reign)".
+    } else if newest(mind) {
         start(mind, Grounds::Newest);
+    } else if s.lapsed && silent_ms(mind) >= mind.set.lease_ms && mind.set.witness && !mind.set.evidence && !mind.set.reservation
+    {
+        // Fenced this node would be off; released it would have promised; at the witness the reigns are compared. By evidence or by the
+        // array alone the peer may serve without this node or the witness knowing: then it waits to hear it.
+        start(mind, Grounds::Lapsed);
     }
+}
+
+/// HA.md "unless its own record shows that it holds the newest data (it was active alone in the last reign)".
+pub(crate) fn newest(mind: &Mind<'_>) -> bool {
+    let s = &mind.s;
+    let waited = s.up_ms >= mind.set.first_contact_ms && silent_ms(mind) >= mind.set.lease_ms;
+    waited && (s.record.unshared || (s.phase == Phase::Boot && !mind.rules.wait_for_all))
 }
 
 /// An active that lost its mirror.
@@ -296,7 +324,19 @@ pub(crate) fn govern_mirror(mind: &mut Mind<'_>) {
 fn pursue(mind: &mut Mind<'_>) {
     let Some(claim) = mind.s.claim else { return };
     let silent = silent_ms(mind);
-    if claim.grounds == Grounds::Agreed || silent < mind.set.lease_ms {
+    if claim.grounds == Grounds::Agreed {
+        return;
+    }
+    if !mind.rules.gone_is_no_proof && mind.s.gone {
+        return prove(mind, Proof::Evidence);
+    }
+    if mind.set.reservation_excludes {
+        array::ask(mind, claim.grounds);
+        if claim.grounds == Grounds::Mirror {
+            return;
+        }
+    }
+    if silent < mind.set.lease_ms {
         return;
     }
     // HA.md "evidence: eth1 carrier gone and the serial modem lines low and the LAN path silent for the waiting time".
@@ -321,19 +361,19 @@ fn pursue(mind: &mut Mind<'_>) {
     if let Some(claim) = &mut mind.s.claim {
         claim.retry_left_ms = mind.set.retry_ms;
     }
-    if mind.set.witness {
+    if mind.set.leases() {
         mind.push(Effect::WitnessClaim { knows: mind.s.record.reign, new: claim.ballot });
     }
     if mind.set.fencing {
         mind.push(Effect::Fence);
     }
-    if mind.set.reservation {
+    if mind.set.reservation && !mind.set.reservation_excludes {
         mind.push(Effect::Reserve);
     }
 }
 
 /// Whether a proof without the peer's word would be used now.
-fn seeks(mind: &Mind<'_>) -> bool {
+pub(crate) fn seeks(mind: &Mind<'_>) -> bool {
     let grounds = mind.s.claim.is_some_and(|claim| claim.grounds != Grounds::Agreed);
     grounds && (mind.s.phase == Phase::Claim || mind.s.phase == Phase::Wait || mind.s.phase == Phase::Active)
 }
@@ -385,17 +425,5 @@ pub(crate) fn witness_lost(mind: &mut Mind<'_>, reign: u32) {
         }
         Phase::Standby => withdraw_eligibility(mind),
         _ => {}
-    }
-}
-
-/// The array's own word.
-pub(crate) fn reservation(mind: &mut Mind<'_>, mine: bool) {
-    if mine && seeks(mind) {
-        prove(mind, Proof::Reservation);
-    } else if !mine && mind.s.address && mind.set.reservation {
-        // The disks belong to the peer: nothing that this node says is true any more.
-        mind.s.mirror = Mirror::Alone;
-        mind.push(Effect::Writes(Writes::Held));
-        mind.stop(Alarm::Deposed);
     }
 }

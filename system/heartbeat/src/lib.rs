@@ -8,8 +8,10 @@
 //! followed is answered with *all* reasons ([`Reasons`]); a fault that people must know of is an [`Alarm`].
 #![no_std]
 
+mod array;
 mod claim;
 mod frame;
+mod health;
 mod orders;
 mod record;
 mod serial;

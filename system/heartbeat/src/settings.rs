@@ -27,12 +27,23 @@ pub struct Settings {
     pub witness: bool,
     /// The peer's power can be switched and read back.
     pub fencing: bool,
-    /// The data is on a dual-attached array with exclusive reservations.
+    /// The data is on a dual-attached array with exclusive reservations: there is one copy, and it never diverges.
     pub reservation: bool,
+    /// That reservation is a lock: it never takes anything from a living holder (off the image, a locked directory). Asking for it is
+    /// then harmless and done at `warn_ms`; false is one that preempts (SCSI-3), asked for at `lease_ms` like the other means.
+    ///
+    /// The storage cannot be promoted without the lock. So an active that holds it needs no lease of the witness, whoever else
+    /// may have what proof, and a standby does not ask the witness: the lock says more. The driver tells [`crate::Event::Position`],
+    /// the reign that stands beside the lock, before `Reservation(true)`, so that no reign is used twice.
+    pub reservation_excludes: bool,
     /// HA.md `takeover = "evidence"`; false is `takeover = "proof"`.
     pub evidence: bool,
-    /// Health and config generation that frames carry.
+    /// Health that frames carry, 0 (worst) to 255. The daemon may change it between two steps.
     pub health: u8,
+    /// An active that is clearly less healthy than its eligible peer for so long hands over, as by an order; 0 = never. Clearly: `health`
+    /// is lower by [`Settings::HEALTH_STEP`] or more, or the gateway answers there and not here ([`crate::Event::Ping`]; a lost LAN
+    /// carrier is told as a lost ping), and neither speaks for this node. A node that took over keeps the services six times as long.
+    pub prefer_after_ms: u32,
     /// Generation of the config document.
     pub config: u32,
 }
@@ -53,14 +64,26 @@ impl Default for Settings {
             witness: false,
             fencing: false,
             reservation: false,
+            reservation_excludes: false,
             evidence: false,
             health: 255,
+            prefer_after_ms: 0,
             config: 0,
         }
     }
 }
 
 impl Settings {
+    /// Health that differs by less is not told apart.
+    pub const HEALTH_STEP: u8 = 64;
+
+    /// Whether an active whose peer may take over needs a lease: only a witness says who may without the other hearing it, and where
+    /// a lock excludes the other no such word counts.
+    #[must_use]
+    pub const fn leases(&self) -> bool {
+        self.witness && !self.reservation_excludes
+    }
+
     /// HA.md "the winner waits lease + watchdog + margin after the last grant that it sent".
     #[must_use]
     pub const fn wait_ms(&self) -> u32 {
@@ -87,6 +110,12 @@ pub struct Rules {
     pub ping_is_no_proof: bool,
     /// Eligibility is forgotten at a boot.
     pub forget_eligibility: bool,
+    /// A reservation proves nothing for a node that had no right to ask for it.
+    pub reservation_needs_right: bool,
+    /// "Nobody listens there" is no proof.
+    pub gone_is_no_proof: bool,
+    /// A node whose lease ended gives up its right to serve again with the first promise.
+    pub lapse_ends: bool,
 }
 
 impl Rules {
@@ -100,5 +129,8 @@ impl Rules {
         wait_out_lease: true,
         ping_is_no_proof: true,
         forget_eligibility: true,
+        reservation_needs_right: true,
+        gone_is_no_proof: true,
+        lapse_ends: true,
     };
 }

@@ -61,6 +61,8 @@ pub enum Grounds {
     Agreed,
     /// Active, and lost its mirror: any proof will do.
     Mirror,
+    /// Was active, its lease ended, and nobody was heard since: its data is as new as any that the witness does not know of. Any proof.
+    Lapsed,
 }
 
 /// A reign that is asked for.
@@ -70,7 +72,7 @@ pub struct Claim {
     pub ballot: u32,
     /// Why.
     pub grounds: Grounds,
-    /// Until fencing, witness and reservation are tried again.
+    /// Until fencing, witness and a preempting reservation are tried again.
     pub retry_left_ms: u32,
 }
 
@@ -165,10 +167,19 @@ pub enum Event {
         /// That reign.
         reign: u32,
     },
+    /// The witness refused a claim because the peer's lease there is fresh: nothing changed.
+    WitnessHeld {
+        /// Until that lease ends, if it is not renewed.
+        left_ms: u32,
+    },
     /// The witness renewed the lease asked for under this number.
     WitnessRenewed(u32),
-    /// The reservation is (or is no longer) this node's.
+    /// The reservation is (or is no longer) this node's: the answer to [`Effect::Reserve`], or unasked. A driver that waits on a lock
+    /// says `true` the moment it has it.
     Reservation(bool),
+    /// The peer's kernel says that nobody listens there (a refused datagram). A hint: it lets an eligible standby *ask* at once, for a
+    /// release and for a reservation that excludes. Anyone on the network could make it up, so it proves nothing; a frame ends it.
+    PeerGone,
     /// Carrier of eth1.
     Carrier(bool),
     /// Modem lines of the null-modem cable: true while the peer raises them.
@@ -215,6 +226,8 @@ pub enum Alarm {
     ServicesFail,
     /// Services failed twice; the peer takes over.
     Switching,
+    /// The peer is healthier and takes over.
+    Healthier,
     /// Something did not stop; this node cuts its own power.
     SelfFenced,
     /// The power switch failed or could not be read.
@@ -273,8 +286,12 @@ pub enum Effect {
         /// Comes back in [`Event::WitnessRenewed`].
         ask: u32,
     },
-    /// Take the exclusive reservation, then [`Event::Reservation`].
+    /// Take the exclusive reservation, then [`Event::Reservation`]. One that excludes may be asked for at any time; its driver may go on
+    /// waiting after it answered `false`, until [`Effect::Unreserve`].
     Reserve,
+    /// Give the lock back and wait for it no longer, as by a demotion (its answer is not waited for): it came to a node that may not use
+    /// it, and the peer may.
+    Unreserve,
     /// The hardware watchdog may live on.
     FeedWatchdog,
     /// Cut this node's own power.
@@ -341,6 +358,10 @@ pub struct State {
     pub replays: u32,
     /// The peer, if it was heard in this boot of both.
     pub peer: Option<Peer>,
+    /// The peer's kernel says that nobody listens, and no frame came since.
+    pub gone: bool,
+    /// A frame belied that word: not listened to for so long.
+    pub gone_deaf_ms: u32,
     /// Silence of each link.
     pub link_silent_ms: [u32; 3],
     /// Sequence of the last frame sent.
@@ -355,6 +376,16 @@ pub struct State {
     pub renew: Option<(u32, u32)>,
     /// Age of the last lease granted to the peer.
     pub granted_age_ms: u32,
+    /// The reservation was asked for and not yet answered.
+    pub reserving: bool,
+    /// Until a reservation that excludes is asked for again.
+    pub reserve_left_ms: u32,
+    /// This node's lease ended while it was active, and since then it promised nothing and heard of nobody newer.
+    pub lapsed: bool,
+    /// How long the peer has clearly been the healthier one.
+    pub worse_ms: Option<u32>,
+    /// How long this node is active, counted while health decides.
+    pub active_ms: u32,
     /// Of the winner at the witness.
     pub wait_left_ms: u32,
     /// Since the start, saturating at `first_contact_ms`.
@@ -413,6 +444,8 @@ impl State {
             newest_seq: 0,
             replays: 0,
             peer: None,
+            gone: false,
+            gone_deaf_ms: 0,
             link_silent_ms: [0; 3],
             seq: 0,
             send_left_ms: [0; 3],
@@ -420,6 +453,11 @@ impl State {
             ask: None,
             renew: None,
             granted_age_ms: u32::MAX,
+            reserving: false,
+            reserve_left_ms: 0,
+            lapsed: false,
+            worse_ms: None,
+            active_ms: 0,
             wait_left_ms: 0,
             up_ms: 0,
             yield_left_ms: 0,
@@ -467,9 +505,9 @@ impl State {
     }
 
     /// HA.md "so with a witness the active serves only while it holds a lease": needed while the peer may know that it is eligible.
-    /// Alone under a reign of its own no peer can win, and none is needed.
+    /// Alone under a reign of its own no peer can win, and none is needed. `leases` is [`crate::Settings::leases`].
     #[must_use]
-    pub const fn needs_lease(&self, witness: bool) -> bool {
-        witness && matches!(self.mirror, Mirror::Synced | Mirror::Held)
+    pub const fn needs_lease(&self, leases: bool) -> bool {
+        leases && matches!(self.mirror, Mirror::Synced | Mirror::Held)
     }
 }

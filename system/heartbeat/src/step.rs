@@ -7,6 +7,7 @@
 //! What the daemon owes: a [`Event::Tick`] at least every `keepalive_ms / 2`; every effect of a step carried out before the
 //! effects of the next; an answer to each effect that names one, for the newest request only.
 
+use crate::array;
 use crate::claim;
 use crate::frame::{Flags, Frame, Link, NodeState};
 use crate::orders::{MAINTENANCE_MAX_MS, Order, reasons};
@@ -32,6 +33,7 @@ pub fn step_with(rules: &Rules, settings: &Settings, state: &State, elapsed_ms: 
     if !rules.forget_eligibility && !mind.s.live && mind.s.record.eligible {
         (mind.s.eligible, mind.s.phase) = (true, Phase::Standby);
     }
+    array::start(&mut mind);
     let seen = mind.seen();
     mind.pass(elapsed_ms);
     mind.hear(event);
@@ -85,9 +87,15 @@ impl Mind<'_> {
         let cap = self.age_cap_ms();
         let s = &mut self.s;
         let maintained = s.maintenance_left_ms > 0;
-        for left in
-            [&mut s.lease_left_ms, &mut s.wait_left_ms, &mut s.yield_left_ms, &mut s.maintenance_left_ms, &mut s.announce.1]
-        {
+        for left in [
+            &mut s.lease_left_ms,
+            &mut s.wait_left_ms,
+            &mut s.yield_left_ms,
+            &mut s.maintenance_left_ms,
+            &mut s.announce.1,
+            &mut s.gone_deaf_ms,
+            &mut s.reserve_left_ms,
+        ] {
             *left = left.saturating_sub(ms);
         }
         for left in &mut s.send_left_ms {
@@ -105,6 +113,7 @@ impl Mind<'_> {
         if let Some(peer) = &mut s.peer {
             peer.silent_ms = peer.silent_ms.saturating_add(ms).min(cap);
         }
+        crate::health::pass(s, self.set, ms);
         if s.restarts > 0 {
             s.restart_age_ms = s.restart_age_ms.saturating_add(ms);
             if s.restart_age_ms >= RESTART_MEMORY_MS {
@@ -149,6 +158,11 @@ impl Mind<'_> {
             Event::Fence(answer) => claim::fence_answered(self, answer),
             Event::WitnessWon { reign, granted_ms } => claim::witness_won(self, reign, granted_ms),
             Event::WitnessLost { reign } => claim::witness_lost(self, reign),
+            Event::WitnessHeld { left_ms } => {
+                if let Some(claim) = &mut self.s.claim {
+                    claim.retry_left_ms = left_ms.min(self.set.wait_ms());
+                }
+            }
             Event::WitnessRenewed(ask) => {
                 if let Some((id, age)) = self.s.renew
                     && id == ask
@@ -157,7 +171,8 @@ impl Mind<'_> {
                     self.s.lease_left_ms = self.s.lease_left_ms.max(self.set.lease_ms.saturating_sub(age));
                 }
             }
-            Event::Reservation(mine) => claim::reservation(self, mine),
+            Event::Reservation(mine) => array::reservation(self, mine),
+            Event::PeerGone => self.s.gone = self.s.gone_deaf_ms == 0,
             Event::Carrier(up) => self.s.carrier = up,
             Event::ModemLines(up) => self.s.modem_lines = up,
             Event::Ping(answered) => self.s.ping = answered,
@@ -188,7 +203,7 @@ impl Mind<'_> {
     }
 
     /// Planned: clients are finished first, the lease is still kept.
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.s.phase = Phase::Stop;
         self.push(Effect::StopServices);
     }
@@ -201,6 +216,7 @@ impl Mind<'_> {
         }
         self.s.settling = false;
         self.s.claim = None;
+        self.s.lapsed = why == Alarm::LeaseEnded;
         self.push(Effect::Writes(Writes::Held));
         self.push(Effect::AddressDown);
         self.s.address = false;
@@ -263,10 +279,12 @@ impl Mind<'_> {
             (s.dirty, s.phase, s.eligible) = (true, Phase::Standby, false);
             s.yield_left_ms = self.set.first_contact_ms;
             self.alarm(Alarm::PromoteFailed);
+            array::unreserve(self);
             return;
         }
         (s.phase, s.mirror, s.replication, s.address) = (Phase::Active, Mirror::Alone, Replication::Lost, true);
         (s.eligible, s.promising, s.told, s.resync_allowed) = (false, false, false, false);
+        (s.worse_ms, s.active_ms, s.lapsed) = (None, 0, false);
         // 5 announcements, again after 1 s and 5 s.
         s.announce = (2, self.set.announce_ms);
         self.push(Effect::Writes(Writes::Alone));
@@ -297,7 +315,7 @@ impl Mind<'_> {
         }
     }
 
-    fn replication(&mut self, word: Replication) {
+    pub(crate) fn replication(&mut self, word: Replication) {
         match word {
             Replication::Diverged if self.s.is_active() => self.alarm_once(Alarm::Conflict),
             Replication::Diverged => claim::conflict(self),
@@ -334,7 +352,11 @@ impl Mind<'_> {
 
     fn govern(&mut self, tick: bool) {
         match self.s.phase {
-            Phase::Active => self.govern_active(),
+            Phase::Active => {
+                array::govern_active(self);
+                self.govern_active();
+                crate::health::govern(self);
+            }
             Phase::Store => {
                 if self.s.stored && !self.s.dirty {
                     self.s.phase = Phase::Promote;
@@ -357,14 +379,15 @@ impl Mind<'_> {
 
     /// How long this node may serve from now. HA.md "stops itself before the lease ends".
     fn govern_lease(&mut self) -> u32 {
-        if !self.s.address || !self.s.needs_lease(self.set.witness) || !self.rules.stop_at_lease_end {
+        if !self.s.address || !self.s.needs_lease(self.set.leases()) || !self.rules.stop_at_lease_end {
             return self.set.lease_ms;
         }
         if self.s.lease_left_ms <= self.set.margin_ms / 2 {
             self.stop(Alarm::LeaseEnded);
             return 0;
         }
-        if self.s.lease_left_ms <= self.set.lease_ms / 2 && self.s.renew.is_none_or(|(_, age)| age >= self.set.keepalive_ms) {
+        // Early: at the witness this must be before the claim of a peer that merely cannot hear, which asks after lease + margin.
+        if self.s.lease_left_ms <= self.set.lease_ms * 5 / 8 && self.s.renew.is_none_or(|(_, age)| age >= self.set.keepalive_ms) {
             self.s.seq = self.s.seq.saturating_add(1);
             self.s.renew = Some((self.s.seq, 0));
             self.push(Effect::WitnessRenew { reign: self.s.record.reign, ask: self.s.seq });

@@ -59,7 +59,7 @@ fn in_maintenance_nothing_switches_until_it_ends() {
 #[test]
 fn diverged_data_is_never_overwritten_without_a_word() {
     let mut w = whole();
-    // Node 0 goes on alone by evidence that is wrong, the administrator forces node 1.
+    // Node 0 goes on alone by fencing its peer, then the administrator forces node 1.
     w.set[0].fencing = true;
     w.cut = [[true; 2]; 3];
     w.mirror();

@@ -381,6 +381,7 @@ impl World {
             Effect::WitnessClaim { .. }
             | Effect::WitnessRenew { .. }
             | Effect::Reserve
+            | Effect::Unreserve
             | Effect::Announce
             | Effect::Alarm(_)
             | Effect::Refused(_) => {}
