@@ -107,7 +107,8 @@ impl Request {
     /// # Errors
     /// [`Error::Setting`] for control characters. The value is marked sensitive: it is shown in no debug output.
     pub fn header(mut self, name: HeaderName, value: &str) -> Result<Self, Error> {
-        let mut value = HeaderValue::from_str(value).map_err(|_| Error::Setting(format!("the value of {name} has control characters")))?;
+        let mut value =
+            HeaderValue::from_str(value).map_err(|_| Error::Setting(format!("the value of {name} has control characters")))?;
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(self)
@@ -188,7 +189,9 @@ impl Client {
         let origin = Origin::parse(base)?;
         let tls = match (origin.secure, trust) {
             (false, _) => None,
-            (true, None) => return Err(Error::Setting(format!("{origin}: https needs the file of an authority or a fingerprint"))),
+            (true, None) => {
+                return Err(Error::Setting(format!("{origin}: https needs the file of an authority or a fingerprint")));
+            }
             (true, Some(trust)) => Some(TlsConnector::from(Arc::new(tls::config(trust, identity)?))),
         };
         Ok(Self { origin, tls, kept: Mutex::new(None) })
@@ -231,7 +234,8 @@ impl Client {
         *out.method_mut() = request.method.clone();
         *out.uri_mut() = request.path.parse().map_err(|_| Error::Setting(format!("{:?} is no path", request.path)))?;
         *out.headers_mut() = request.headers.clone();
-        let host = HeaderValue::from_str(&self.origin.authority()).map_err(|_| Error::Setting(format!("{} is no host", self.origin)))?;
+        let host =
+            HeaderValue::from_str(&self.origin.authority()).map_err(|_| Error::Setting(format!("{} is no host", self.origin)))?;
         out.headers_mut().insert(HOST, host);
         let answer = connection.send.send_request(out).await.map_err(|e| broken(e.to_string()))?;
         let (parts, body) = answer.into_parts();

@@ -40,8 +40,16 @@ impl Origin {
             return Err(wrong("the host is no name and no address"));
         }
         let port = match port {
-            "" => if secure { 443 } else { 80 },
-            digits => digits.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("the port is no number from 1 to 65535"))?,
+            "" => {
+                if secure {
+                    443
+                } else {
+                    80
+                }
+            }
+            digits => {
+                digits.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("the port is no number from 1 to 65535"))?
+            }
         };
         Ok(Self { secure, host: host.to_owned(), port })
     }
@@ -53,7 +61,8 @@ impl Origin {
     }
 
     pub(crate) fn server_name(&self) -> Result<ServerName<'static>, Error> {
-        ServerName::try_from(self.host.clone()).map_err(|_| Error::Setting(format!("{self} has no name that a certificate could bear")))
+        ServerName::try_from(self.host.clone())
+            .map_err(|_| Error::Setting(format!("{self} has no name that a certificate could bear")))
     }
 }
 
@@ -81,7 +90,19 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_origin() {
-        for text in ["", "bmc", "ftp://bmc", "https://", "https://bmc/redfish", "https://bmc:0", "https://bmc:x", "https://u@bmc", "https://[::1", "https://[bmc]", "https://[::1]x"] {
+        for text in [
+            "",
+            "bmc",
+            "ftp://bmc",
+            "https://",
+            "https://bmc/redfish",
+            "https://bmc:0",
+            "https://bmc:x",
+            "https://u@bmc",
+            "https://[::1",
+            "https://[bmc]",
+            "https://[::1]x",
+        ] {
             assert!(Origin::parse(text).is_err(), "{text}");
         }
     }

@@ -82,7 +82,8 @@ pub(crate) fn config(trust: &Trust, identity: Option<&Identity>) -> Result<Clien
     match identity {
         None => Ok(builder.with_no_client_auth()),
         Some(own) => {
-            let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|e| Error::File { path: own.key.clone(), what: e.to_string() })?;
+            let key =
+                PrivateKeyDer::from_pem_file(&own.key).map_err(|e| Error::File { path: own.key.clone(), what: e.to_string() })?;
             let bad = |e: rustls::Error| Error::File { path: own.certificate.clone(), what: e.to_string() };
             builder.with_client_auth_cert(chain(&own.certificate)?, key).map_err(bad)
         }
