@@ -1,0 +1,655 @@
+//! Start, stop, restart and checks of the whole group.
+//!
+//! Contract: operations are carried out one at a time, in tasks of their own (a caller that goes away leaves nothing half done); a stop
+//! cuts a start short. What was started is in [`Work`] from that moment until it is proven gone.
+
+use std::{
+    future::Future,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc, watch},
+    time::{sleep, timeout_at},
+};
+
+use crate::{
+    Error, GroupEvent, Run, Service, ServiceState, ServiceStatus, Settings,
+    life::{Birth, Life},
+    spawn::Spawner,
+    systemd::{self, Control, Unit},
+};
+
+/// Events wait here for the daemon. Checks that find no room are dropped (the next comes in a second), deaths wait.
+const EVENTS: usize = 64;
+/// While a service starts: between two tries, growing.
+const FIRST_TRY: Duration = Duration::from_millis(2);
+const LAST_TRY: Duration = Duration::from_millis(50);
+/// A service that is not essential is restarted after this, then twice as long each time.
+const REVIVE_FIRST: Duration = Duration::from_secs(1);
+const REVIVE_LAST: Duration = Duration::from_secs(30);
+/// One that ran for so long starts from the first again.
+const REVIVE_FORGET: Duration = Duration::from_secs(60);
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The services that run while this node is active. A clone is the same group.
+#[derive(Clone, Debug)]
+pub struct Group(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    spawner: Spawner,
+    events: mpsc::Sender<GroupEvent>,
+    inherit: Mutex<Option<Arc<OwnedFd>>>,
+    /// How many stops were asked for.
+    stops: watch::Sender<u64>,
+    work: tokio::sync::Mutex<Work>,
+    table: Mutex<Vec<ServiceStatus>>,
+    checking: watch::Sender<bool>,
+    check_now: Arc<Notify>,
+    /// Odd while an operation runs; a round of checks counts only if this did not change meanwhile.
+    epoch: AtomicU64,
+}
+
+/// What is there, by the index of its service.
+#[derive(Debug)]
+struct Work {
+    running: Vec<Option<Running>>,
+    /// What a predecessor left was looked for.
+    cleared: bool,
+    /// Started and not stopped since.
+    wanted: bool,
+}
+
+#[derive(Debug)]
+enum Running {
+    Child(Life),
+    Unit(Unit),
+}
+
+impl Running {
+    const fn pid(&self) -> u32 {
+        match self {
+            Self::Child(life) => life.pid,
+            Self::Unit(unit) => unit.pid,
+        }
+    }
+
+    fn how(&self) -> Option<String> {
+        match self {
+            Self::Child(life) => life.how(),
+            Self::Unit(unit) => unit.how(),
+        }
+    }
+
+    async fn over(&self) -> String {
+        match self {
+            Self::Child(life) => life.over().await,
+            Self::Unit(unit) => unit.over().await,
+        }
+    }
+
+    fn ask(&self) {
+        match self {
+            Self::Child(life) => life.ask(),
+            Self::Unit(unit) => unit.ask(),
+        }
+    }
+
+    async fn end(&mut self, grace: Duration, limit: Duration) -> Result<(), Error> {
+        match self {
+            Self::Child(life) => life.end(grace, limit).await,
+            Self::Unit(unit) => unit.end(grace, limit).await,
+        }
+    }
+}
+
+impl Group {
+    /// A group that does not run yet, and what happens in it. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Settings`]: no marker, two services of one name, an empty command.
+    pub fn new(settings: Settings) -> Result<(Self, mpsc::Receiver<GroupEvent>), Error> {
+        examine(&settings)?;
+        let runtime = Handle::try_current().map_err(|e| Error::Settings(e.to_string()))?;
+        let spawner = Spawner::new(runtime).map_err(|e| Error::Settings(format!("no thread: {e}")))?;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let since = Instant::now();
+        let table = settings.services.iter().map(|service| ServiceStatus {
+            name: service.name.clone(),
+            state: ServiceState::Stopped,
+            pid: None,
+            deaths: 0,
+            why: String::new(),
+            since,
+        });
+        let work = Work { running: settings.services.iter().map(|_| None).collect(), cleared: false, wanted: false };
+        let inner = Arc::new(Inner {
+            table: Mutex::new(table.collect()),
+            spawner,
+            events,
+            inherit: Mutex::new(None),
+            stops: watch::channel(0).0,
+            work: tokio::sync::Mutex::new(work),
+            checking: watch::channel(false).0,
+            check_now: Arc::new(Notify::new()),
+            epoch: AtomicU64::new(0),
+            settings,
+        });
+        tokio::spawn(watch_over(Arc::downgrade(&inner)));
+        Ok((Self(inner), receiver))
+    }
+
+    /// What children made from now on hold open: the storage's lock, which is free only when the daemon *and* all of them are
+    /// gone. A stop that succeeds lets go of it. Never unlock it explicitly (that would unlock it for all): close it.
+    pub fn inherit(&self, lock: Option<Arc<OwnedFd>>) {
+        *held(&self.0.inherit) = lock;
+    }
+
+    /// Ends what a predecessor of the same marker left running (a daemon that was killed, whose children did not notice). [`Group::start`]
+    /// and [`Group::stop`] do it too, when it was not done yet; a standby does it when it starts.
+    ///
+    /// # Errors
+    /// Something is left.
+    pub async fn clear(&self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.0);
+        task(async move { inner.clear(&mut *inner.work.lock().await).await }).await
+    }
+
+    /// Starts what does not run, in order, each when the one before answers. Running already is success.
+    ///
+    /// # Errors
+    /// Why a service did not come up; everything begun was stopped again, unless the error says [`Error::unverified`], or
+    /// [`Error::Stopped`].
+    pub async fn start(&self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.0);
+        let cut = inner.stops.subscribe();
+        task(async move {
+            let mut work = inner.lock(&cut).await?;
+            let _busy = Busy::new(&inner);
+            inner.start(&mut work, cut).await
+        })
+        .await
+    }
+
+    /// Stops everything in reverse and proves that nothing is left. Not running is success.
+    ///
+    /// # Errors
+    /// The first that could not be proven gone; the others were stopped all the same. It may be tried again.
+    pub async fn stop(&self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.0);
+        inner.stops.send_modify(|count| *count += 1);
+        task(async move {
+            let mut work = inner.work.lock().await;
+            let _busy = Busy::new(&inner);
+            inner.stop(&mut work).await
+        })
+        .await
+    }
+
+    /// In place: stops and starts the essential services that died or fail their checks; if none does, all of them.
+    ///
+    /// # Errors
+    /// As [`Group::start`]; [`Error::Stopped`] also when the group was not started.
+    pub async fn restart(&self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.0);
+        let cut = inner.stops.subscribe();
+        task(async move {
+            let mut work = inner.lock(&cut).await?;
+            if !work.wanted {
+                return Err(Error::Stopped);
+            }
+            let _busy = Busy::new(&inner);
+            for index in inner.ill(&work).into_iter().rev() {
+                inner.end(&mut work, index).await?;
+            }
+            inner.start(&mut work, cut).await
+        })
+        .await
+    }
+
+    /// Checks at once and then every [`Settings::check_every`]; each round is told as [`GroupEvent::Checked`]. Rounds that fall
+    /// into a start, stop or restart are left out; the next comes right after it.
+    pub fn check_on(&self) {
+        self.0.checking.send_replace(true);
+        self.0.check_now.notify_one();
+    }
+
+    /// No more checks.
+    pub fn check_off(&self) {
+        self.0.checking.send_replace(false);
+    }
+
+    /// Main process of each service that runs.
+    #[must_use]
+    pub fn pids(&self) -> Vec<(String, u32)> {
+        held(&self.0.table).iter().filter_map(|s| Some((s.name.clone(), s.pid?))).collect()
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn status(&self) -> Vec<ServiceStatus> {
+        held(&self.0.table).clone()
+    }
+}
+
+fn examine(settings: &Settings) -> Result<(), Error> {
+    let wrong = |why: String| Err(Error::Settings(why));
+    if settings.marker.is_empty() || settings.marker.contains('\0') {
+        return wrong("the marker is empty or holds NUL".to_owned());
+    }
+    for (index, service) in settings.services.iter().enumerate() {
+        let name = &service.name;
+        if name.is_empty() || name.contains([':', '\0', '=']) {
+            return wrong(format!("\"{}\" is no name of a service", name.escape_default()));
+        }
+        if settings.services[..index].iter().any(|other| other.name == *name) {
+            return wrong(format!("two services are named {name}"));
+        }
+        match &service.run {
+            Run::Child { command, .. } if command.first().is_none_or(String::is_empty) => {
+                return wrong(format!("{name} has no command"));
+            }
+            Run::Unit { unit } if unit.is_empty() || unit.starts_with('-') => {
+                return wrong(format!("{name} has no unit"));
+            }
+            Run::Child { .. } | Run::Unit { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Carries on when the caller goes away.
+async fn task<T: Send + 'static>(work: impl Future<Output = Result<T, Error>> + Send + 'static) -> Result<T, Error> {
+    match tokio::spawn(Box::pin(work) as BoxFuture<'static, Result<T, Error>>).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Task(error.to_string())),
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these is replaced whole; a panic leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An operation runs.
+struct Busy<'a>(&'a Inner);
+
+impl<'a> Busy<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        inner.epoch.fetch_add(1, Ordering::AcqRel);
+        Self(inner)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.epoch.fetch_add(1, Ordering::AcqRel);
+        self.0.check_now.notify_one();
+    }
+}
+
+impl Inner {
+    async fn lock(&self, cut: &watch::Receiver<u64>) -> Result<tokio::sync::MutexGuard<'_, Work>, Error> {
+        let work = self.work.lock().await;
+        if cut.has_changed().unwrap_or(true) { Err(Error::Stopped) } else { Ok(work) }
+    }
+
+    fn tell(&self, index: usize, change: impl FnOnce(&mut ServiceStatus)) {
+        let mut table = held(&self.table);
+        let status = &mut table[index];
+        let before = status.state;
+        change(status);
+        if status.state != before {
+            status.since = Instant::now();
+        }
+    }
+
+    async fn clear(&self, work: &mut Work) -> Result<(), Error> {
+        if work.cleared {
+            return Ok(());
+        }
+        let services = &self.settings.services;
+        if services.iter().any(|s| matches!(s.run, Run::Child { .. })) {
+            let grace = services.iter().map(|s| s.stop_grace).max().unwrap_or_default();
+            Life::left_by_a_predecessor(&self.settings.marker).end(grace, self.settings.kill_limit).await?;
+        }
+        for service in services.iter().rev() {
+            if let Run::Unit { unit } = &service.run {
+                let control = self.control(service, unit);
+                systemd::stop(&control, "", service.stop_grace, self.settings.kill_limit).await?;
+            }
+        }
+        work.cleared = true;
+        Ok(())
+    }
+
+    async fn start(self: &Arc<Self>, work: &mut Work, mut cut: watch::Receiver<u64>) -> Result<(), Error> {
+        self.clear(work).await?;
+        work.wanted = true;
+        for index in 0..self.settings.services.len() {
+            let service = &self.settings.services[index];
+            if work.running[index].as_ref().is_some_and(|running| running.how().is_none()) {
+                continue;
+            }
+            let begun = match self.end(work, index).await {
+                Ok(()) => self.begin(work, index, &mut cut).await,
+                Err(error) => Err(error),
+            };
+            match begun {
+                Ok(()) => {}
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                Err(error) if !service.essential && !error.unverified() => {
+                    tracing::warn!(service = service.name, %error, "not essential: tried again later");
+                    self.tell(index, |s| (s.state, s.pid, s.why) = (ServiceState::Died, None, error.to_string()));
+                    self.revive(index, REVIVE_FIRST);
+                }
+                Err(error) => {
+                    tracing::error!(service = service.name, %error, "start failed");
+                    self.stop(work).await?;
+                    self.tell(index, |s| s.why = error.to_string());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts one and waits until it answers.
+    async fn begin(self: &Arc<Self>, work: &mut Work, index: usize, cut: &mut watch::Receiver<u64>) -> Result<(), Error> {
+        let service = &self.settings.services[index];
+        let begun = Instant::now();
+        self.tell(index, |s| (s.state, s.pid, s.why) = (ServiceState::Starting, None, String::new()));
+        let deadline = tokio::time::Instant::now() + service.start_limit;
+        let running = match &service.run {
+            Run::Child { command, env, dir } => {
+                let inherit = held(&self.inherit).clone();
+                let birth = Birth { name: &service.name, command, env, dir: dir.as_deref(), marker: &self.settings.marker };
+                Running::Child(Life::begin(&self.spawner, birth, inherit, self.undertaker(index)).await?)
+            }
+            Run::Unit { unit } => {
+                let control = self.control(service, unit);
+                tokio::select! {
+                    biased;
+                    _ = cut.changed() => return self.abandon(service, unit).await,
+                    unit = Unit::begin(control, service.start_limit, self.undertaker(index)) => match unit {
+                        Ok(unit) => Running::Unit(unit),
+                        Err(error) => {
+                            // A job that failed or hangs may have left processes.
+                            let control = self.control(service, unit_name(&service.run));
+                            systemd::stop(&control, "", service.stop_grace, self.settings.kill_limit).await?;
+                            return Err(match error {
+                                Error::Systemctl { name, why, .. } => Error::Ended { name, how: why },
+                                other => other,
+                            });
+                        }
+                    },
+                }
+            }
+        };
+        let pid = running.pid();
+        let running = work.running[index].insert(running);
+        self.tell(index, |s| s.pid = Some(pid));
+        let _ = self.events.try_send(GroupEvent::Up { name: service.name.clone(), pid });
+        if !service.essential {
+            self.tell(index, |s| s.state = ServiceState::Up);
+            if let Some(how) = running.how() {
+                self.tell(index, |s| (s.state, s.pid, s.why) = (ServiceState::Died, None, how));
+            }
+            tracing::info!(service = service.name, pid, "started");
+            return Ok(());
+        }
+        let mut why = "no check was made".to_owned();
+        let ready = timeout_at(deadline, async {
+            tokio::select! {
+                biased;
+                _ = cut.changed() => Err(Error::Stopped),
+                how = running.over() => Err(Error::Ended { name: service.name.clone(), how }),
+                () = answers(service, &mut why) => Ok(()),
+            }
+        });
+        match ready.await {
+            Ok(result) => result?,
+            Err(_) => {
+                let limit_ms = service.start_limit.as_millis();
+                return Err(Error::NotReady { name: service.name.clone(), limit_ms, why });
+            }
+        }
+        self.tell(index, |s| s.state = ServiceState::Up);
+        // If it ended in this very moment, its undertaker may still have seen a start.
+        if let Some(how) = running.how() {
+            return Err(Error::Ended { name: service.name.clone(), how });
+        }
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(service = service.name, pid, took_ms, "answers");
+        Ok(())
+    }
+
+    /// A unit whose start was cut short: its job may go on in systemd, so it is stopped here and now.
+    async fn abandon(&self, service: &Service, unit: &str) -> Result<(), Error> {
+        systemd::stop(&self.control(service, unit), "", service.stop_grace, self.settings.kill_limit).await?;
+        Err(Error::Stopped)
+    }
+
+    async fn stop(&self, work: &mut Work) -> Result<(), Error> {
+        work.wanted = false;
+        let mut first = self.clear(work).await;
+        for index in (0..work.running.len()).rev() {
+            let ended = self.end(work, index).await;
+            if let Err(error) = &ended {
+                tracing::error!(%error, "stop could not be verified");
+            }
+            first = first.and(ended);
+        }
+        if first.is_ok() {
+            held(&self.inherit).take();
+        }
+        first
+    }
+
+    /// Ends one that is there, running or dead: what it left is looked for either way.
+    async fn end(&self, work: &mut Work, index: usize) -> Result<(), Error> {
+        let Some(running) = &mut work.running[index] else { return Ok(()) };
+        let service = &self.settings.services[index];
+        running.ask();
+        self.tell(index, |s| s.state = ServiceState::Stopping);
+        match running.end(service.stop_grace, self.settings.kill_limit).await {
+            Ok(()) => {
+                work.running[index] = None;
+                self.tell(index, |s| (s.state, s.pid) = (ServiceState::Stopped, None));
+                Ok(())
+            }
+            Err(error) => {
+                self.tell(index, |s| (s.state, s.why) = (ServiceState::Unverified, error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Whom a restart in place is for.
+    fn ill(&self, work: &Work) -> Vec<usize> {
+        let essential = || (0..work.running.len()).filter(|&i| self.settings.services[i].essential);
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let ill: Vec<usize> = essential()
+            .filter(|&i| {
+                matches!(table[i].state, ServiceState::Died | ServiceState::Failing)
+                    || work.running[i].as_ref().is_none_or(|running| running.how().is_some())
+            })
+            .collect();
+        if ill.is_empty() { essential().collect() } else { ill }
+    }
+
+    /// What is done when a service ends unasked.
+    fn undertaker(self: &Arc<Self>, index: usize) -> impl FnOnce(String) -> BoxFuture<'static, ()> + Send + 'static {
+        let inner = Arc::downgrade(self);
+        move |how| {
+            Box::pin(async move {
+                if let Some(inner) = inner.upgrade() {
+                    inner.died(index, how).await;
+                }
+            })
+        }
+    }
+
+    async fn died(self: Arc<Self>, index: usize, how: String) {
+        let Service { name, essential, .. } = &self.settings.services[index];
+        let (mut starting, mut ran, mut deaths) = (false, Duration::ZERO, 0);
+        self.tell(index, |s| {
+            starting = s.state == ServiceState::Starting;
+            ran = s.since.elapsed();
+            s.deaths = if ran > REVIVE_FORGET { 1 } else { s.deaths.saturating_add(1) };
+            deaths = s.deaths;
+            (s.state, s.pid, s.why) = (ServiceState::Died, None, how.clone());
+        });
+        tracing::warn!(service = name, how, essential, "ended unasked");
+        // While it starts, the start itself tells.
+        if !starting {
+            let _ = self.events.send(GroupEvent::Died { name: name.clone(), how, essential: *essential }).await;
+        }
+        if !essential {
+            let wait = REVIVE_FIRST.saturating_mul(1 << (deaths - 1).min(5)).min(REVIVE_LAST);
+            self.revive(index, wait);
+        }
+    }
+
+    /// Starts one that is not essential again, unless the group is stopped meanwhile.
+    fn revive(self: &Arc<Self>, index: usize, wait: Duration) {
+        let inner = Arc::downgrade(self);
+        let mut cut = self.stops.subscribe();
+        // A trait object, since starting may lead here again.
+        let again: BoxFuture<'static, ()> = Box::pin(async move {
+            tokio::select! {
+                _ = cut.changed() => return,
+                () = sleep(wait) => {}
+            }
+            let Some(inner) = inner.upgrade() else { return };
+            let Ok(mut work) = inner.lock(&cut).await else { return };
+            let gone = work.running[index].as_ref().is_none_or(|running| running.how().is_some());
+            if work.wanted && gone {
+                let begun = match inner.end(&mut work, index).await {
+                    Ok(()) => inner.begin(&mut work, index, &mut cut).await,
+                    Err(error) => Err(error),
+                };
+                match begun {
+                    Ok(()) | Err(Error::Stopped) => {}
+                    Err(error) => {
+                        tracing::warn!(service = inner.settings.services[index].name, %error, "not essential: tried again later");
+                        inner.tell(index, |s| (s.state, s.why) = (ServiceState::Died, error.to_string()));
+                        inner.revive(index, (wait * 2).min(REVIVE_LAST));
+                    }
+                }
+            }
+        });
+        tokio::spawn(again);
+    }
+
+    fn control(&self, service: &Service, unit: &str) -> Control {
+        Control {
+            name: service.name.clone(),
+            unit: unit.to_owned(),
+            systemctl: self.settings.systemctl.clone(),
+            cgroups: PathBuf::from(CGROUPS),
+        }
+    }
+
+    /// One round: every service; those that fail once more.
+    async fn round(&self) -> (bool, String) {
+        let services = self.settings.services.iter().enumerate();
+        let results = join_all(services.map(|(index, service)| async move {
+            let mut result = ask(service).await;
+            if result.is_err() {
+                sleep(self.settings.check_again_after).await;
+                result = ask(service).await;
+            }
+            (index, result)
+        }));
+        let mut failed = Vec::new();
+        for (index, result) in results.await {
+            let service = &self.settings.services[index];
+            self.tell(index, |s| match (&result, s.state) {
+                (Err(why), ServiceState::Up | ServiceState::Failing) => {
+                    if s.state == ServiceState::Up {
+                        tracing::warn!(service = service.name, why, "does not answer");
+                    }
+                    (s.state, s.why) = (ServiceState::Failing, why.clone());
+                }
+                (Ok(()), ServiceState::Failing) => {
+                    tracing::info!(service = service.name, "answers again");
+                    s.state = ServiceState::Up;
+                }
+                _ => {}
+            });
+            if let Err(why) = result
+                && service.essential
+            {
+                failed.push(format!("{}: {why}", service.name));
+            }
+        }
+        (failed.is_empty(), failed.join("; "))
+    }
+}
+
+fn unit_name(run: &Run) -> &str {
+    match run {
+        Run::Unit { unit } => unit,
+        Run::Child { .. } => "",
+    }
+}
+
+/// All checks of a service at once; all must answer.
+async fn ask(service: &Service) -> Result<(), String> {
+    let failed: Vec<String> = join_all(service.check.iter().map(crate::Check::run))
+        .await
+        .into_iter()
+        .filter_map(|result| result.err().map(|failure| failure.to_string()))
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
+}
+
+/// Until all checks of a service are good; `why` is the last failure.
+async fn answers(service: &Service, why: &mut String) {
+    let mut wait = FIRST_TRY;
+    while let Err(failed) = ask(service).await {
+        *why = failed;
+        sleep(wait).await;
+        wait = (wait * 3 / 2).min(LAST_TRY);
+    }
+}
+
+/// The checks, for as long as the group is there.
+async fn watch_over(group: Weak<Inner>) {
+    loop {
+        let Some(inner) = group.upgrade() else { return };
+        let every = inner.settings.check_every;
+        let mut checking = inner.checking.subscribe();
+        let epoch = inner.epoch.load(Ordering::Acquire);
+        let wanted = epoch % 2 == 0 && inner.work.try_lock().is_ok_and(|work| work.wanted);
+        if *checking.borrow_and_update() && wanted {
+            let (ok, why) = inner.round().await;
+            if inner.epoch.load(Ordering::Acquire) == epoch && *inner.checking.borrow() {
+                let _ = inner.events.try_send(GroupEvent::Checked { ok, why });
+            }
+        }
+        let on = *checking.borrow();
+        let check_now = Arc::clone(&inner.check_now);
+        // The group is not held while waiting, so that it can end.
+        drop(inner);
+        if on {
+            tokio::select! {
+                () = check_now.notified() => {}
+                () = sleep(every) => {}
+            }
+        } else {
+            let _ = checking.changed().await;
+        }
+    }
+}
