@@ -9,7 +9,7 @@
 //! locks, data on both sides; what may pass by itself: a lock that another holds, a program that took too long, a busy volume.
 //! A demote that fails means that this node may still write: its caller cuts its own power.
 //!
-//! Drivers: `shared` (a folder that both nodes reach, guarded by a lock file: both nodes on one machine), `array` (a
+//! Drivers: [`shared`] (a folder that both nodes reach, guarded by a lock file: both nodes on one machine), `array` (a
 //! dual-attached array with SCSI-3 persistent reservations), `drbd` (a disk in each node, mirrored by DRBD 8.4).
 
 use futures_util::future::BoxFuture;
@@ -20,9 +20,14 @@ use tokio::sync::mpsc;
 use twinpost_heartbeat::{Replication, Writes};
 
 mod error;
+mod lock;
+mod program;
+pub mod shared;
 mod status;
 
 pub use error::Error;
+pub use lock::fuzz as fuzz_lock;
+pub use program::Program;
 pub use status::{Role, StorageStatus};
 
 /// At most so many events wait for their reader; a driver waits for room rather than lose one.
@@ -65,8 +70,7 @@ pub trait Storage: Send + Sync {
     fn allow_resync(&self) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Takes the exclusive reservation: `true` only if the peer verifiably cannot write. `false` without an error: the other has it,
-    /// or this driver has no such thing. A reservation that no promote follows is given back after some seconds, with
-    /// [`Event::Reservation`]`(false)`.
+    /// or this driver has no such thing. A reservation that no promote follows is given back after some seconds.
     fn reserve(&self, reign: u32) -> BoxFuture<'_, Result<bool, Error>>;
 
     /// Keeps this node's diverged data for the merge before it is overwritten; the folder of the copy.
