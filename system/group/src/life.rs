@@ -77,7 +77,7 @@ impl Life {
         let asked = Arc::new(AtomicBool::new(false));
         let quiet = Arc::clone(&asked);
         tokio::spawn(async move {
-            let how = child.wait().await.map_or_else(|e| format!("waiting for it failed: {e}"), |s| in_words(s));
+            let how = child.wait().await.map_or_else(|e| format!("waiting for it failed: {e}"), in_words);
             tell.send_replace(Some(how.clone()));
             if !quiet.load(Ordering::Acquire) {
                 died(how).await;
