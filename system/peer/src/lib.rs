@@ -5,13 +5,17 @@
 //!
 //! Failure classes: one enum, [`Error`], whose text says what a person does about it.
 
+mod channel;
 mod error;
 mod files;
+pub mod frame;
 mod identity;
 mod message;
 mod pair;
 mod secret;
+mod tls;
 
+pub use channel::{Channel, Counts, Fetched, Handler, MAX_CALLS, Progress, Settings, State};
 pub use error::{Error, PairingError};
 pub use identity::Identity;
 pub use message::{Answer, Hello, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalKind, Request};

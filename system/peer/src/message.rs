@@ -93,6 +93,22 @@ pub enum Request {
 }
 
 impl Request {
+    /// Names of all requests of this version.
+    pub const NAMES: [&'static str; 12] = [
+        "standby",
+        "status",
+        "config_offer",
+        "config_get",
+        "order",
+        "time",
+        "version",
+        "receive",
+        "keys",
+        "rotate_keys",
+        "file",
+        "read",
+    ];
+
     /// How long a call waits for its answer unless told otherwise.
     #[must_use]
     pub const fn limit(&self) -> Duration {
