@@ -40,8 +40,11 @@ impl Key {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let file = std::fs::File::open(path).map_err(|why| Error::File { doing: "read the key", path: path.to_owned(), why })?;
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut std::io::Read::take(file, 256), &mut text)
-            .map_err(|why| Error::File { doing: "read the key", path: path.to_owned(), why })?;
+        std::io::Read::read_to_string(&mut std::io::Read::take(file, 256), &mut text).map_err(|why| Error::File {
+            doing: "read the key",
+            path: path.to_owned(),
+            why,
+        })?;
         Self::parse(text.trim()).ok_or_else(|| Error::Key { path: path.to_owned(), what: "it must be 64 hex digits" })
     }
 

@@ -5,17 +5,32 @@
 //! *lower* bound of the age of the loser's last renewal, so that it never waits too short. No wall clock is read anywhere; ages are
 //! measured on the monotonic clock of the witness, and a restarted witness counts unknown ages from its own start.
 //!
-//! Two engines behind one trait and one suite of behaviour (`tests/`): our own server (any small PC) asked by
-//! its client, and etcd for those who run one.
+//! Two engines behind one trait and one suite of behaviour (`tests/`): our own server ([`Server`], any small PC) asked by
+//! [`Client`], and [`Etcd`] for those who run one.
 //!
 //! Failure classes: a witness that cannot be reached or does not answer in time ([`Error::Silent`]) leaves the question open: the
 //! same claim may be asked again and is idempotent. A witness that cannot be *sure* (disk full, damaged register, cluster that is not
 //! enrolled) refuses ([`Error::Refused`]): it never guesses. Datagrams that are forged, replayed, cut or of other clusters are
-//! dropped and counted .
+//! dropped and counted ([`Counters`]).
 
+mod client;
+mod datagram;
 mod error;
+mod etcd;
+mod key;
+mod register;
+mod server;
+mod status;
+mod store;
 
+pub use client::{Client, ClientSettings};
+pub use datagram::{fuzz_answer, fuzz_request};
 pub use error::{Error, Refusal};
+pub use etcd::{Credentials, Etcd, EtcdSettings};
+pub use key::{Key, enrol};
+pub use server::{Server, Settings, serve};
+pub use status::{ClusterStatus, Counters, Tally, WitnessStatus, read_status};
+pub use store::{fuzz as fuzz_slot, is_enrolled};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;

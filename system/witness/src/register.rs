@@ -67,6 +67,8 @@ struct Lease {
 pub(crate) struct Register {
     record: Record,
     leases: [Option<Lease>; 2],
+    /// When this register was opened: of leases from before it is known only that they are older.
+    opened_ms: u64,
 }
 
 fn clamp(ms: u64) -> u32 {
@@ -74,8 +76,8 @@ fn clamp(ms: u64) -> u32 {
 }
 
 impl Register {
-    pub(crate) const fn new(record: Record) -> Self {
-        Self { record, leases: [None; 2] }
+    pub(crate) const fn new(record: Record, opened_ms: u64) -> Self {
+        Self { record, leases: [None; 2], opened_ms }
     }
 
     pub(crate) const fn record(&self) -> Record {
@@ -88,12 +90,12 @@ impl Register {
         Some(now_ms.saturating_sub(lease.at_ms))
     }
 
-    /// How long `node`'s lease is still fresh. One from before the start may be as young as the start.
+    /// How long `node`'s lease is still fresh. One from before the register was opened may be as young as that moment.
     fn left_ms(&self, node: usize, asked_lease_ms: u32, now_ms: u64) -> u32 {
         let longest = self.record.longest_ms[node];
         let (at_ms, lease_ms) = match self.leases[node] {
             Some(lease) => (lease.at_ms, lease.lease_ms.max(asked_lease_ms)),
-            None if longest > 0 => (0, longest.max(asked_lease_ms)),
+            None if longest > 0 => (self.opened_ms, longest.max(asked_lease_ms)),
             None => return 0,
         };
         clamp(at_ms.saturating_add(u64::from(lease_ms)).saturating_sub(now_ms))
@@ -103,7 +105,7 @@ impl Register {
     fn granted_ms(&self, node: usize, now_ms: u64) -> u32 {
         match self.leases[node] {
             Some(lease) => clamp(now_ms.saturating_sub(lease.at_ms)).min(u32::MAX - 1),
-            None if self.record.longest_ms[node] > 0 => clamp(now_ms).min(u32::MAX - 1),
+            None if self.record.longest_ms[node] > 0 => clamp(now_ms.saturating_sub(self.opened_ms)).min(u32::MAX - 1),
             None => u32::MAX,
         }
     }

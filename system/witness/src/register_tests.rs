@@ -26,7 +26,7 @@ const RENEWED: Verdict = Verdict::Renew(Renewed::Renewed);
 
 #[test]
 fn the_first_wins_and_may_ask_again() {
-    let mut r = Register::new(Record::default());
+    let mut r = Register::new(Record::default(), 0);
     assert_eq!(claim(&mut r, 0, 5, 6, 0), won(6, u32::MAX));
     assert_eq!(claim(&mut r, 1, 5, 6, 1), LOST_AT_6);
     assert_eq!(claim(&mut r, 1, 5, 7, 2), LOST_AT_6, "a peer that does not know reign 6 has not seen its data");
@@ -36,7 +36,7 @@ fn the_first_wins_and_may_ask_again() {
 
 #[test]
 fn a_renewing_active_is_not_deposed() {
-    let mut r = Register::new(Record::default());
+    let mut r = Register::new(Record::default(), 0);
     claim(&mut r, 0, 0, 1, 0);
     assert_eq!(renew(&mut r, 0, 1, 1000), RENEWED);
     assert_eq!(claim(&mut r, 1, 1, 2, 1500), Verdict::Claim(Claimed::Held { left_ms: 300 }));
@@ -47,10 +47,10 @@ fn a_renewing_active_is_not_deposed() {
 
 #[test]
 fn a_restarted_witness_counts_from_its_own_start() {
-    let mut r = Register::new(Record::default());
+    let mut r = Register::new(Record::default(), 0);
     claim(&mut r, 0, 0, 1, 0);
     renew(&mut r, 0, 1, 10);
-    let mut r = Register::new(r.record());
+    let mut r = Register::new(r.record(), 0);
     assert_eq!(claim(&mut r, 1, 1, 2, 5), Verdict::Claim(Claimed::Held { left_ms: 795 }));
     assert_eq!(claim(&mut r, 0, 1, 2, 5), won(2, u32::MAX), "the holder itself need not wait, and the peer never renewed");
     assert_eq!(claim(&mut r, 1, 2, 3, 900), won(3, 900));
@@ -58,7 +58,7 @@ fn a_restarted_witness_counts_from_its_own_start() {
 
 #[test]
 fn a_reign_won_elsewhere_is_stored_by_its_renewal() {
-    let mut r = Register::new(Record::default());
+    let mut r = Register::new(Record::default(), 0);
     claim(&mut r, 0, 0, 1, 0);
     assert_eq!(renew(&mut r, 1, 4, 10), RENEWED);
     assert_eq!(r.record(), Record { reign: 4, holder: 1, longest_ms: [0, 800] });
@@ -67,7 +67,7 @@ fn a_reign_won_elsewhere_is_stored_by_its_renewal() {
 
 #[test]
 fn two_that_renew_one_reign_never_both_get_it() {
-    let mut r = Register::new(Record::default());
+    let mut r = Register::new(Record::default(), 0);
     claim(&mut r, 0, 0, 1, 0);
     assert_eq!(renew(&mut r, 1, 1, 10), RENEWED, "node 0 released its claim: it never renewed");
     assert_eq!(renew(&mut r, 0, 1, 20), Verdict::Renew(Renewed::Lost { reign: 1 }));
@@ -76,7 +76,7 @@ fn two_that_renew_one_reign_never_both_get_it() {
 
 #[test]
 fn senseless_questions_change_nothing() {
-    let mut r = Register::new(Record::default());
+    let mut r = Register::new(Record::default(), 0);
     for (node, question) in [
         (2, Question::Read),
         (0, Question::Claim { knows: 3, new: 3, lease_ms: 800 }),
@@ -96,6 +96,7 @@ enum Step {
     Renew { node: u8, reign: u32 },
     Wait(u64),
     Restart,
+    Reopen,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -104,6 +105,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..2u8, 1..9u32).prop_map(|(node, reign)| Step::Renew { node, reign }),
         3 => (0..1000u64).prop_map(Step::Wait),
         1 => Just(Step::Restart),
+        1 => Just(Step::Reopen),
     ]
 }
 
@@ -111,7 +113,7 @@ proptest! {
     /// Over any history: one winner a reign, no reign lost, no fresh lease deposed by a claim, and no age told that is above the true one.
     #[test]
     fn never_two_and_never_too_old(steps in proptest::collection::vec(step(), 1..60)) {
-        let mut r = Register::new(Record::default());
+        let mut r = Register::new(Record::default(), 0);
         let (mut now, mut started) = (0u64, 0u64);
         let mut winner = std::collections::HashMap::new();
         let mut leases: [Option<u64>; 2] = [None, None];
@@ -119,10 +121,12 @@ proptest! {
             let before = r.record();
             match step {
                 Step::Wait(ms) => now += ms,
+                // A new run counts from 0, a register that is only opened anew goes on counting.
                 Step::Restart => {
-                    r = Register::new(r.record());
+                    r = Register::new(r.record(), 0);
                     started = now;
                 }
+                Step::Reopen => r = Register::new(r.record(), now - started),
                 Step::Claim { node, knows, above } => {
                     let new = knows + above;
                     let peer = usize::from(1 - node);

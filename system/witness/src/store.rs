@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::register::Record;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 const SLOT_BYTES: usize = 64;
@@ -25,6 +25,8 @@ pub(crate) trait Medium: Send {
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether this is still what lies at `path`.
+    fn lies_at(&self, path: &Path) -> bool;
 }
 
 impl Medium for File {
@@ -38,6 +40,11 @@ impl Medium for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+
+    fn lies_at(&self, path: &Path) -> bool {
+        let there = std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+        self.metadata().is_ok_and(|own| there.is_ok_and(|there| there == (own.dev(), own.ino())))
     }
 }
 
@@ -174,6 +181,10 @@ impl<M: Medium> Store<M> {
 
     /// Returns when both copies are on the disk.
     pub(crate) fn write(&mut self, record: &Record) -> Result<(), Error> {
+        if !self.medium.lies_at(&self.path) {
+            // What is written into a file that has no name is forgotten with this process.
+            return Err(Error::Damaged { path: self.path.clone(), what: "the file was replaced or removed" });
+        }
         // Above every count that a failed write may have left behind.
         self.count = self.count.saturating_add(1);
         let slot = encode(self.cluster, self.count, record);
