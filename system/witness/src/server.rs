@@ -158,7 +158,6 @@ impl Server {
     }
 
     /// Reads the status at any time, also while [`Server::run`] runs.
-    #[must_use]
     pub fn watch(&self) -> impl Fn() -> WitnessStatus + Send + Sync + 'static {
         let hall = Arc::clone(&self.hall);
         move || hall.status()

@@ -90,7 +90,7 @@ impl Gateway {
     }
 
     fn member(&self) -> &Client {
-        &self.members[self.current.load(Ordering::Relaxed) % self.members.len()]
+        &self.members[self.current.load(Ordering::Relaxed)]
     }
 
     pub(super) fn address(&self) -> String {
@@ -155,13 +155,17 @@ impl Gateway {
         let mut why = String::new();
         // A member that accepts and stays mute must leave time for another.
         let share = self.limit / u32::try_from(self.members.len().min(2)).unwrap_or(1);
-        for _ in 0..self.members.len() {
-            match self.member().send(&request, share).await {
-                Ok(answer) => return read(answer.status.as_u16(), &answer.body, &answer.excerpt()),
+        let first = self.current.load(Ordering::Relaxed);
+        for step in 0..self.members.len() {
+            let index = (first + step) % self.members.len();
+            match self.members[index].send(&request, share).await {
+                Ok(answer) => {
+                    self.current.store(index, Ordering::Relaxed);
+                    return read(answer.status.as_u16(), &answer.body, &answer.excerpt());
+                }
                 Err(error) => why = error.to_string(),
             }
             self.notes().last = Some(why.clone());
-            self.current.fetch_add(1, Ordering::Relaxed);
         }
         Err(Failure::Unreachable(why))
     }

@@ -37,16 +37,18 @@ fn free_ports() -> [u16; 2] {
 
 impl Running {
     pub async fn start(tls: Option<&Tls>) -> Self {
+        let mut log = String::new();
         for _ in 0..5 {
-            if let Some(running) = Self::try_start(tls).await {
-                return running;
+            match Self::try_start(tls).await {
+                Ok(running) => return running,
+                Err(why) => log = why,
             }
         }
-        panic!("etcd does not start (is the Debian package etcd-server installed?)");
+        panic!("etcd does not start: {log}");
     }
 
-    /// None if somebody else took a port in between.
-    async fn try_start(tls: Option<&Tls>) -> Option<Self> {
+    /// Its log, if somebody else took a port in between.
+    async fn try_start(tls: Option<&Tls>) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let [client, peer] = free_ports();
         let address = format!("{}://127.0.0.1:{client}", if tls.is_some() { "https" } else { "http" });
@@ -69,12 +71,11 @@ impl Running {
             if let Ok(answer) = http.send(&health, Duration::from_secs(5)).await
                 && answer.excerpt().contains("true")
             {
-                return Some(running);
+                return Ok(running);
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
-        eprintln!("{}", std::fs::read_to_string(running.dir.path().join("log")).unwrap());
-        None
+        Err(std::fs::read_to_string(running.dir.path().join("log")).unwrap())
     }
 
     fn settings(&self, cluster: u32, node: u8) -> EtcdSettings {

@@ -109,7 +109,7 @@ async fn exactly_one(engine: &impl Engine) {
         races.spawn(async move {
             let mut wins = [0, 0];
             for reign in 1..=15 {
-                let [one, two] = [&a, &b].map(|node| Arc::clone(node));
+                let [one, two] = [&a, &b].map(Arc::clone);
                 let one = tokio::spawn(async move { one.claim(reign - 1, reign).await.unwrap() });
                 let two = tokio::spawn(async move { two.claim(reign - 1, reign).await.unwrap() });
                 let outcome = [one.await.unwrap(), two.await.unwrap()];
