@@ -16,6 +16,7 @@ mod accounts;
 mod audit;
 mod bulk;
 mod change;
+mod copy;
 mod credentials;
 mod directory;
 mod domains;

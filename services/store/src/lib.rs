@@ -5,11 +5,15 @@
 //! states only. Failure classes: see [`Error`]; a full disk refuses changes and lets reading go on, a damaged record
 //! concerns its message only, everything else is told to the caller and changes nothing.
 
+mod aside;
+mod compare;
 mod db;
 mod error;
 pub mod files;
+mod history;
 mod live;
 mod maintain;
+mod merge;
 mod names;
 pub mod pack;
 pub mod placement;
@@ -23,8 +27,12 @@ mod types;
 mod verify;
 mod writer;
 
+pub use aside::{Aside, AsideIndex};
+pub use compare::{Placed, ThereNow};
 pub use error::{Error, OverQuota};
+pub use history::Divergence;
 pub use maintain::Compacted;
+pub use merge::{MergeItem, MergeKey, MergeOutcome, MergeWhat};
 pub use names::{LEVELS_MAX, NAME_BYTES_MAX};
 pub use rebuild::{RECOVERED, RebuildReport};
 pub use store::{Options, Store};

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use twinpost_message::{AccountId, BodyHash, BodyId, DomainId, MailboxId, ModSeq, Parsed, Uid};
 
 /// A mailbox as `writer::state::MAILBOX` has it, and whether its account subscribed to it.
-const LISTED: &str = "SELECT id, account, name, uid_validity, uid_next, highest_modseq, messages, unseen, deleted, size_bytes, \
+pub(crate) const LISTED: &str = "SELECT id, account, name, uid_validity, uid_next, highest_modseq, messages, unseen, deleted, size_bytes, \
                       special_use, created_s, (SELECT COUNT(*) FROM subscription AS s WHERE s.account = mailbox.account \
                       AND s.name = mailbox.name) FROM mailbox WHERE ";
 
@@ -122,7 +122,7 @@ impl Store {
     }
 
     /// A row of [`LISTED`].
-    fn listed(&self, row: &Row) -> Result<MailboxInfo, Error> {
+    pub(crate) fn listed(&self, row: &Row) -> Result<MailboxInfo, Error> {
         let info = info(Mailbox::read(row)?, row.int(12)? != 0);
         self.inner.published.owners.insert(info.id, info.account);
         Ok(info)

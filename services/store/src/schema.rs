@@ -4,10 +4,14 @@
 use twinpost_sql::Migration;
 
 /// Steps from an empty database to the newest tables.
-pub(crate) const STEPS: &[Migration] = &[(1, FIRST), (2, PLACEMENT)];
+pub(crate) const STEPS: &[Migration] = &[(1, FIRST), (2, PLACEMENT), (3, MERGED)];
 
 /// Logs on their way into the packs: see [`crate::placement`].
 const PLACEMENT: &str = "CREATE TABLE placement (seq {key}, log {blob} NOT NULL);
+";
+
+/// What came from a store that had diverged, by its name there: nothing comes twice. See [`crate::merge`].
+const MERGED: &str = "CREATE TABLE merged (key {blob} NOT NULL PRIMARY KEY, at_s BIGINT NOT NULL) {clustered};
 ";
 
 const FIRST: &str = "

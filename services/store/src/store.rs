@@ -95,8 +95,8 @@ pub(crate) struct Inner {
     pub damaged: Arc<Mutex<HashSet<BodyHash>>>,
     /// Two claims at once would look at the same rows.
     pub claiming: tokio::sync::Mutex<()>,
-    intake: mpsc::Sender<Intake>,
-    work: mpsc::Sender<Work>,
+    pub intake: mpsc::Sender<Intake>,
+    pub work: mpsc::Sender<Work>,
 }
 
 /// The lock file. The system lets go of it when its owner ends, however it ends.
@@ -170,18 +170,7 @@ impl Store {
         let last = last_number(&db).await?;
         let uid_validity = db::fetch(&db, "SELECT value FROM meta WHERE key = 'uid_validity'", vec![]).await?;
         let uid_validity = uid_validity.first().map_or(Ok(0), |r| r.text(0).map(|t| t.parse().unwrap_or(0)))?;
-        let published = Arc::new(Published {
-            live: Live::default(),
-            head: watch::Sender::new(ModSeq(last)),
-            spooled: watch::Sender::new(0),
-            usage_epoch: 0.into(),
-            accounts: quick_cache::sync::Cache::new(100_000),
-            domains: quick_cache::sync::Cache::new(20_000),
-            places: quick_cache::sync::Cache::new(100_000),
-            owners: quick_cache::sync::Cache::new(100_000),
-            parsed: weighted(options.parsed_cache_bytes, 1500, ParsedWeight),
-            claims: Mutex::default(),
-        });
+        let published = Arc::new(published(&options, last));
         let last_pack = packs.packs().map_err(|e| Error::pack("list the packs", e))?.last().map_or(0, |p| p.pack);
         let outbox = Arc::new(Outbox::load(&db, packs.synced_end().unwrap_or((last_pack, i64::MAX.cast_unsigned()))).await?);
         if outbox.has_ended() {
@@ -287,7 +276,7 @@ impl Store {
         }
     }
 
-    async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Op) -> Result<T, Error> {
+    pub(crate) async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Op) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let op = make(answer);
         let sent = if op.has_body() {
@@ -540,7 +529,22 @@ fn thread(name: &str, dir: &Path, work: impl FnOnce(&tokio::runtime::Handle) + S
     started.map(drop).map_err(|e| Error::Open { dir: dir.to_owned(), source: Arc::new(e) })
 }
 
-fn weighted<V: Clone, W: quick_cache::Weighter<twinpost_message::BodyId, V> + Clone>(
+pub(crate) fn published(options: &Options, last: u64) -> Published {
+    Published {
+        live: Live::default(),
+        head: watch::Sender::new(ModSeq(last)),
+        spooled: watch::Sender::new(0),
+        usage_epoch: 0.into(),
+        accounts: quick_cache::sync::Cache::new(100_000),
+        domains: quick_cache::sync::Cache::new(20_000),
+        places: quick_cache::sync::Cache::new(100_000),
+        owners: quick_cache::sync::Cache::new(100_000),
+        parsed: weighted(options.parsed_cache_bytes, 1500, ParsedWeight),
+        claims: Mutex::default(),
+    }
+}
+
+pub(crate) fn weighted<V: Clone, W: quick_cache::Weighter<twinpost_message::BodyId, V> + Clone>(
     bytes: u64,
     typical_bytes: usize,
     weighter: W,

@@ -116,6 +116,14 @@ impl PackReader {
         Self { shared: Arc::new(Shared::new(files, dir.to_owned())) }
     }
 
+    /// The random bits that tell this pack from every other one of its number.
+    ///
+    /// # Errors
+    /// [`PackError::NoPack`], [`PackError::Head`], [`PackError::Io`].
+    pub fn seal(&self, pack: u32) -> Result<u64, PackError> {
+        Ok(self.shared.open(pack)?.ok_or(PackError::NoPack { pack })?.seal.0)
+    }
+
     /// The plain bytes of a record. Blocks for one read of the disk, or none when the kernel still has the bytes.
     ///
     /// # Errors

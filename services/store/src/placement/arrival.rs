@@ -12,7 +12,7 @@
 use super::Log;
 use crate::db::Value;
 use crate::pack::record::{EncodedRecord, encode_placement};
-use crate::types::{Delivery, Folder};
+use crate::types::{Delivery, Folder, Prepared};
 use crate::writer::{Op, queue_rows};
 use serde::{Deserialize, Serialize};
 use twinpost_message::{BodyHash, Flags};
@@ -52,8 +52,8 @@ fn of_delivery(d: &Delivery, now_s: i64) -> Arrival {
 }
 
 /// A body that has its place without this, or is made again.
-fn nothing(facts: &mut super::Writer, d: &Delivery) {
-    let (hash, size_bytes, received_s) = (d.body.hash(), d.body.size_bytes(), d.received_s);
+fn nothing(facts: &mut super::Writer, body: &Prepared, received_s: i64) {
+    let (hash, size_bytes) = (body.hash(), body.size_bytes());
     let none = Arrival { hash, size_bytes, received_s, targets: Vec::new(), mailbox: None, queue: None };
     facts.fact(super::Fact::Arrival(Box::new(none)));
 }
@@ -76,11 +76,17 @@ pub(crate) fn encode(ops: &[Op], now_s: i64) -> Option<EncodedRecord> {
                     })));
                 }
             }
-            Op::SpoolDeliver { delivery, .. } => nothing(&mut facts, delivery),
+            Op::SpoolDeliver { delivery, .. } => nothing(&mut facts, &delivery.body, delivery.received_s),
             // What a try made of a queue entry is not repeated: the entry is as before it, and is tried again.
             Op::SpoolUpdate(u, _) => {
                 for d in &u.deliver {
-                    nothing(&mut facts, d);
+                    nothing(&mut facts, &d.body, d.received_s);
+                }
+            }
+            // The merge is begun again, and finds what is missing.
+            Op::Merge(items, _) => {
+                for body in items.iter().filter_map(crate::merge::MergeItem::body) {
+                    nothing(&mut facts, body, 0);
                 }
             }
             _ => {}

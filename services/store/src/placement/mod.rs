@@ -131,6 +131,8 @@ pub(crate) enum Fact {
     Arrival(Box<Arrival>),
     /// Every record of arrivals up to this one (pack, place) is decided.
     Decided(u32, u64),
+    /// Something of a diverged store was taken in, and when.
+    Merged([u8; 16], i64),
 }
 
 /// What a log says, piece by piece.
@@ -303,6 +305,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, String> {
         rest = left;
     }
     Ok(Record { part, logs })
+}
+
+/// Reads a log as the table of the index holds it.
+pub(crate) fn decode_log(bytes: &[u8]) -> Result<Log, String> {
+    postcard::from_bytes(bytes).map_err(|e| e.to_string())
 }
 
 /// Takes any bytes as a placement record.

@@ -29,6 +29,26 @@ struct Table {
 enum Key {
     Int,
     Text,
+    Blob,
+}
+
+impl Key {
+    /// Before the first row.
+    fn first(self) -> Value {
+        match self {
+            Self::Int => Value::Int(i64::MIN),
+            Self::Text => "".into(),
+            Self::Blob => Value::Blob(Vec::new()),
+        }
+    }
+    /// Of a row.
+    fn of(self, row: &Row, column: usize) -> Result<Value, Error> {
+        Ok(match self {
+            Self::Int => row.int(column)?.into(),
+            Self::Text => row.text(column)?.into(),
+            Self::Blob => row.blob(column)?.into(),
+        })
+    }
 }
 
 fn ints(row: &Row, n: usize) -> Result<Vec<i64>, Error> {
@@ -152,6 +172,15 @@ const TABLES: &[Table] = &[
             Ok(())
         },
     },
+    Table {
+        sql: "SELECT key, at_s FROM merged WHERE key > $1",
+        key: &[Key::Blob],
+        put: |w, r| {
+            let key = r.blob(0)?.try_into().map_err(|_| Error::Index("a key of merged mail is not 16 bytes".to_owned()))?;
+            w.fact(Fact::Merged(key, r.int(1)?));
+            Ok(())
+        },
+    },
 ];
 
 /// What a mailbox row says here.
@@ -220,8 +249,7 @@ impl Store {
         for table in TABLES {
             let order = (1..=table.key.len()).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
             let sql = format!("{} ORDER BY {order} LIMIT {PAGE_ROWS}", table.sql);
-            let mut at: Vec<Value> =
-                table.key.iter().map(|k| if matches!(k, Key::Int) { Value::Int(i64::MIN) } else { "".into() }).collect();
+            let mut at: Vec<Value> = table.key.iter().map(|k| k.first()).collect();
             loop {
                 let rows = db::fetch(db, sql.clone(), at.clone()).await?;
                 for row in &rows {
@@ -230,7 +258,7 @@ impl Store {
                 parts.write(std::mem::take(&mut writer), false).await?;
                 let Some(row) = rows.last().filter(|_| rows.len() == PAGE_ROWS) else { break };
                 for (i, (key, at)) in table.key.iter().zip(&mut at).enumerate() {
-                    *at = if matches!(key, Key::Int) { row.int(i)?.into() } else { row.text(i)?.into() };
+                    *at = key.of(row, i)?;
                 }
             }
         }

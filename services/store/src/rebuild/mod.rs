@@ -164,7 +164,8 @@ impl Store {
     }
 }
 
-async fn make(
+/// Fills the empty index `db` from the packs. Writes nowhere else.
+pub(crate) async fn make(
     db: &Database,
     writer: &db::Writer,
     reader: &PackReader,

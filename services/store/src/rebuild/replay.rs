@@ -270,6 +270,10 @@ impl Replay<'_> {
                 self.each(id, &["DELETE FROM spool_rcpt WHERE spool = $1", "DELETE FROM spool WHERE id = $1"]).await?;
             }
             Fact::UidValidity(last) => self.uid_validity = self.uid_validity.max(last),
+            Fact::Merged(key, at_s) => {
+                let sql = "INSERT INTO merged (key, at_s) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+                self.tx()?.run(sql, vec![key.to_vec().into(), at_s.into()]).await?;
+            }
             // Looked at before.
             Fact::Arrival(_) | Fact::Decided(..) => {}
         }

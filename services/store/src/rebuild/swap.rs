@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use twinpost_sql::{Database, Location};
 
 /// Tables of the store.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "meta",
     "body",
     "account",
@@ -22,6 +22,7 @@ const TABLES: [&str; 14] = [
     "spool",
     "spool_rcpt",
     "placement",
+    "merged",
 ];
 
 fn with(path: &Path, end: &str) -> PathBuf {

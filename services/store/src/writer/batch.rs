@@ -67,6 +67,8 @@ pub(crate) struct Batch {
     pub spool: Vec<Vec<Value>>,
     pub spool_rcpts: Vec<Vec<Value>>,
     pub spooled: bool,
+    /// What came from a diverged store with it.
+    pub merged: HashSet<crate::merge::MergeKey>,
     pub uid_validity: Option<u32>,
     pub views: HashMap<MailboxId, View>,
     pub gone: Vec<MailboxId>,
@@ -134,6 +136,7 @@ const MEND: Shape = Shape {
     row: "(CAST(? AS BIGINT),CAST(? AS BIGINT),CAST(? AS BIGINT),CAST(? AS BIGINT))",
     tail: ") AS v WHERE body.id = v.column1",
 };
+const MERGED: Shape = Shape { head: "INSERT INTO merged (key, at_s) VALUES ", row: "(?,?)", tail: "" };
 pub(crate) const SPOOL: Shape = Shape {
     head: "INSERT INTO spool (id, body, size_bytes, sender, ret, envid, smtputf8, eight_bit, require_tls, held, trace, account, \
            created_s, expires_s) VALUES ",
@@ -169,6 +172,7 @@ impl Batch {
             spool: Vec::new(),
             spool_rcpts: Vec::new(),
             spooled: false,
+            merged: HashSet::new(),
             uid_validity: None,
             views: HashMap::new(),
             gone: Vec::new(),
@@ -311,6 +315,8 @@ impl Batch {
         steps.push((MEND, mended.collect()));
         steps.push((SPOOL, std::mem::take(&mut self.spool)));
         steps.push((SPOOL_RCPT, std::mem::take(&mut self.spool_rcpts)));
+        let merged = self.merged.drain().map(|key| vec![key.0.to_vec().into(), self.now_s.into()]);
+        steps.push((MERGED, merged.collect()));
         let uid_validity = self.uid_validity.take();
         let nothing =
             steps.iter().all(|(_, rows)| rows.is_empty()) && gone.is_empty() && uid_validity.is_none() && self.facts.is_empty();
@@ -385,6 +391,9 @@ impl Batch {
                 all.extend([next_try_s.clone(), Value::NoInt, zero.clone(), "".into(), zero]);
                 self.facts.fact(Fact::Rcpt(all));
             }
+        }
+        for key in &self.merged {
+            self.facts.fact(Fact::Merged(key.0, self.now_s));
         }
         if let Some(last) = self.uid_validity {
             self.facts.fact(Fact::UidValidity(last));

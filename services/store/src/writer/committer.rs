@@ -179,6 +179,10 @@ impl Committer {
                     let outcome = self.spool_action(batch, id, action).await;
                     batch.answer(to, outcome);
                 }
+                Op::Merge(items, to) => {
+                    let outcome = self.merge(batch, items).await;
+                    batch.answer(to, outcome);
+                }
                 Op::Attach(mailbox, snapshot, to) => {
                     let outcome = self.view(batch, mailbox, snapshot).await;
                     batch.answer(to, outcome);
@@ -362,6 +366,7 @@ impl Committer {
                     mailboxes.insert(a.mailbox);
                     mailboxes.extend(a.replace.map(|r| r.0));
                 }
+                Op::Merge(items, _) => mailboxes.extend(items.iter().filter_map(crate::merge::MergeItem::mailbox)),
                 Op::SetFlags(s, _) => drop(mailboxes.insert(s.mailbox)),
                 Op::Expunge { mailbox, .. } | Op::Attach(mailbox, ..) | Op::SpecialUse { mailbox, .. } => {
                     mailboxes.insert(*mailbox);

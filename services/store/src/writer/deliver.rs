@@ -101,7 +101,14 @@ impl Committer {
         Ok(Delivered { outcomes, queue, body })
     }
 
-    fn enqueue(&mut self, batch: &mut Batch, body: BodyId, size_bytes: u32, trace: TraceId, spool: &NewSpool) -> QueueId {
+    pub(super) fn enqueue(
+        &mut self,
+        batch: &mut Batch,
+        body: BodyId,
+        size_bytes: u32,
+        trace: TraceId,
+        spool: &NewSpool,
+    ) -> QueueId {
         let id = QueueId(self.number().cast_signed());
         batch.refer(body, 1);
         let (entry, mut rcpts) = queue_rows(id.0, body.0, size_bytes, trace, spool, batch.now_s);

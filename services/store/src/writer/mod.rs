@@ -17,6 +17,7 @@ mod boxes;
 mod committer;
 mod deliver;
 mod entries;
+mod merge;
 mod packer;
 mod queue;
 pub(crate) mod state;
@@ -26,6 +27,7 @@ pub(crate) use deliver::queue_rows;
 pub(crate) use packer::{Packer, hash_of};
 
 use crate::Error;
+use crate::merge::{MergeItem, MergeOutcome};
 use crate::pack::Location;
 use crate::spool::{SpoolAction, SpoolUpdate};
 use crate::types::{
@@ -61,6 +63,8 @@ pub(crate) enum Op {
         answer: Answer<Option<Delivered>>,
     },
     SpoolAction(QueueId, SpoolAction, Answer<()>),
+    /// Mail, flags and queue entries of a diverged store, each once for ever.
+    Merge(Vec<MergeItem>, Answer<Vec<MergeOutcome>>),
     /// Makes a snapshot the live one, brought up to date; none loads it here.
     Attach(MailboxId, Option<Snapshot>, Answer<()>),
     Furnish {
@@ -147,6 +151,7 @@ impl Op {
             Self::SpoolDeliver { delivery, .. } => each(&delivery.body),
             Self::Append(a, _) => a.messages.iter().for_each(|m| each(&m.body)),
             Self::SpoolUpdate(u, _) => u.deliver.iter().for_each(|d| each(&d.body)),
+            Self::Merge(items, _) => items.iter().filter_map(MergeItem::body).for_each(each),
             _ => {}
         }
     }
@@ -165,6 +170,7 @@ impl Op {
             Self::SpoolDeliver { delivery, .. } => 2 + delivery.targets.len(),
             Self::Append(a, _) => a.messages.len(),
             Self::SetFlags(s, _) => s.uids.len(),
+            Self::Merge(items, _) => items.len(),
             Self::Expunge { uids, .. } => uids.len(),
             Self::Transfer(t, _) => t.uids.len(),
             Self::SpoolUpdate(u, _) => u.rcpts.len() + u.deliver.iter().map(|d| 1 + d.targets.len()).sum::<usize>(),
@@ -182,6 +188,7 @@ impl Op {
             Self::Expunge { answer, .. } => drop(answer.send(Err(error))),
             Self::Transfer(_, a) => drop(a.send(Err(error))),
             Self::SpoolUpdate(_, a) => drop(a.send(Err(error))),
+            Self::Merge(_, a) => drop(a.send(Err(error))),
             Self::SpoolDeliver { answer, .. } => drop(answer.send(Err(error))),
             Self::SpoolAction(_, _, a) | Self::Attach(_, _, a) => drop(a.send(Err(error))),
             Self::Furnish { answer, .. }
