@@ -12,6 +12,7 @@ pub mod frame;
 mod identity;
 mod message;
 mod pair;
+pub mod pairing;
 mod secret;
 mod tls;
 
@@ -20,4 +21,5 @@ pub use error::{Error, PairingError};
 pub use identity::Identity;
 pub use message::{Answer, Hello, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalKind, Request};
 pub use pair::{About, FrameKeys, KeyStep, Letter, OtherKey, Pair, Partner};
+pub use pairing::{Code, Offer, PairAs, Paired, pair_join, pair_offer};
 pub use secret::{PublicKey, Secret};
