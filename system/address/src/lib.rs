@@ -9,7 +9,12 @@
 //! [`Error::Taken`] is another host on the address; [`Error::StillHere`] a `down` that could not be proven; the rest says which
 //! order to the kernel failed. Things that people must know of but that change nothing come as [`Notice`].
 
+mod interface;
+mod kernel;
 mod loopback;
+mod packet;
+mod raw;
+mod rule;
 
 use std::{
     net::IpAddr,
@@ -19,7 +24,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+pub use interface::{Interface, ServiceAddress, Settings};
 pub use loopback::Loopback;
+pub use packet::fuzz as fuzz_frame;
+pub use rule::fuzz as fuzz_netlink;
 
 /// A driver of the service address. Each serialises its own work.
 pub trait Address: Send + Sync {
