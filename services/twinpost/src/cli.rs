@@ -21,6 +21,9 @@ pub enum Command {
     Mail(Mail),
     /// The process of a node's modem (started by `up` or by systemd)
     Sms(Mail),
+    /// One node of a pair with all its parts (started by `up`)
+    #[command(hide = true)]
+    Node(NodeInit),
     /// Look at a node and change it
     Ctl(Ctl),
 }
@@ -53,12 +56,35 @@ pub struct Up {
     /// What to make when the folder is new
     #[arg(long, value_enum, default_value = "school")]
     pub demo: Demo,
-    /// Address to listen on, when the folder is new
-    #[arg(long, default_value = "127.0.0.1")]
-    pub address: IpAddr,
+    /// One node, or two that are a pair; without it the folder decides, and a new one gets one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub nodes: Option<u8>,
+    /// Run only this node of the pair here
+    #[arg(long, value_name = "NODE", value_parser = ["a", "b"])]
+    pub only: Option<String>,
+    /// Address to listen on, when the folder is new; by default 127.0.0.1 for one node and 127.0.0.10 for a pair
+    #[arg(long)]
+    pub address: Option<IpAddr>,
     /// The simulated modem, while the document names a port in the node's own folder
     #[arg(long, value_enum, default_value = "radio")]
     pub modem: ModemKind,
+}
+
+/// One node of a pair.
+#[derive(Debug, Args)]
+pub struct NodeInit {
+    /// Folder given to `twinpost up`
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Which node
+    #[arg(long, value_name = "NODE", value_parser = ["a", "b"])]
+    pub node: String,
+    /// The simulated modem
+    #[arg(long, value_enum, default_value = "radio")]
+    pub modem: ModemKind,
+    /// Stop when the process that started this one, which has this number, ends
+    #[arg(long, hide = true, value_name = "PID", require_equals = true)]
+    pub with_parent: Option<u32>,
 }
 
 /// A part of a node.
@@ -139,6 +165,12 @@ pub enum Order {
     /// The appliance document
     #[command(subcommand)]
     Config(ConfigOrder),
+    /// Faults for tests and play, off the image: cables, power, watchdog (`rack help` lists the words)
+    Rack {
+        /// The words, such as `cut eth1` or `power b off`
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
     /// Who changed what, newest first
     Audit {
         /// How many lines

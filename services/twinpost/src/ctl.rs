@@ -9,8 +9,10 @@ mod sms;
 use crate::cli::{AccountOrder, ConfigOrder, Ctl, Order};
 use crate::control::{CallError, Failure, Office, Progress, Request, call};
 use crate::node::Folder;
+use crate::rack::{control, control_path};
 use crate::{EXIT_DONE, EXIT_FAILED, EXIT_FAULTS, complain};
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 
 /// Runs one control command; gives the exit code.
 pub async fn run(arguments: Ctl) -> u8 {
@@ -26,6 +28,9 @@ pub async fn run(arguments: Ctl) -> u8 {
             ConfigOrder::Check { file } => return check(&file.clone().unwrap_or_else(|| folder.document()), json),
             ConfigOrder::Reload => {}
         }
+    }
+    if let Order::Rack { words } = &order {
+        return rack(&dir, words, json).await;
     }
     if let Order::Sms(order) = &order
         && let Some(code) = sms::run(order, &folder, json).await
@@ -60,6 +65,22 @@ pub async fn run(arguments: Ctl) -> u8 {
     }
 }
 
+/// A line for the rack of a pair.
+async fn rack(dir: &Path, words: &[String], json: bool) -> u8 {
+    match control::ask(&control_path(dir), &words.join(" ")).await {
+        Err(message) => {
+            complain(&message);
+            crate::EXIT_UNREACHABLE
+        }
+        Ok(answer) => {
+            let refused = answer.starts_with("error: ");
+            let value = serde_json::from_str(&answer).unwrap_or_else(|_| serde_json::json!({ "answer": answer }));
+            show::note(&answer, &value, json);
+            if refused { EXIT_FAILED } else { EXIT_DONE }
+        }
+    }
+}
+
 /// The order on a stopped node.
 async fn execute_here(folder: &Folder, request: &Request, attachment: &[u8], bar: &Bar) -> Result<serde_json::Value, Failure> {
     if !folder.document().exists() {
@@ -67,6 +88,11 @@ async fn execute_here(folder: &Folder, request: &Request, attachment: &[u8], bar
             "{} holds no node; start one with `twinpost up --dir DIR`, or name its folder with --dir",
             folder.path().display()
         );
+        return Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None });
+    }
+    let paired = twinpost_config::load_node(folder.path()).is_ok_and(|node| node.pair.enabled);
+    if paired && !folder.data().exists() {
+        let message = "neither node of the pair serves mail now; `twinpost ctl pair status` says why".to_owned();
         return Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None });
     }
     let (progress, mut steps) = tokio::sync::mpsc::unbounded_channel();
@@ -106,7 +132,7 @@ fn complete(order: &mut Order) -> Result<Vec<u8>, String> {
     }
 }
 
-fn check(file: &std::path::Path, json: bool) -> u8 {
+fn check(file: &Path, json: bool) -> u8 {
     match twinpost_config::load(file) {
         Ok(document) if crate::settings::sms::check(&document).is_err() => {
             let fault = crate::settings::sms::check(&document).err().unwrap_or_default();

@@ -13,6 +13,8 @@ mod janitor;
 mod logs;
 mod mail;
 mod node;
+mod node_init;
+mod rack;
 mod settings;
 mod sms;
 mod texts;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         cli::Command::Up(arguments) => run(up::run(arguments)),
         cli::Command::Mail(arguments) => run(mail::run(arguments)),
         cli::Command::Sms(arguments) => run(sms::run(arguments)),
+        cli::Command::Node(arguments) => run(node_init::run(arguments)),
         cli::Command::Ctl(arguments) => run(ctl::run(arguments)),
     };
     ExitCode::from(code)

@@ -16,10 +16,16 @@ impl Folder {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
-    /// The node folder that `dir` means: itself when it holds an appliance document, else the node that its
-    /// `endpoints.json` lists first, else `dir/a`.
+    /// The node folder that `dir` means: itself when it holds an appliance document, else the node of it that serves mail, else
+    /// `dir/a`.
     pub fn find(dir: &Path) -> Self {
-        if dir.join("appliance.toml").exists() { Self::new(dir) } else { Self::new(dir.join("a")) }
+        if dir.join("appliance.toml").exists() {
+            return Self::new(dir);
+        }
+        let nodes = ["a", "b"].map(|name| Self::new(dir.join(name)));
+        // A socket that a dead process left refuses.
+        let serves = |node: &&Self| std::os::unix::net::UnixStream::connect(node.socket()).is_ok();
+        nodes.iter().find(serves).unwrap_or(&nodes[0]).clone()
     }
     /// The folder itself.
     pub fn path(&self) -> &Path {

@@ -155,7 +155,7 @@ impl Office {
                 Some(running) => running.reload().map(|notes| json!(notes)).map_err(Failure::because),
                 None => Err(Failure::because("the node is not running: it reads the document when it starts")),
             },
-            Order::Config(ConfigOrder::Check { .. } | ConfigOrder::Reference) => {
+            Order::Config(ConfigOrder::Check { .. } | ConfigOrder::Reference) | Order::Rack { .. } => {
                 Err(Failure::because("this is answered by `twinpost ctl` itself"))
             }
             Order::Audit { limit } => {

@@ -4,9 +4,10 @@ use super::part::{Answers, Recipe};
 use crate::cli::ModemKind;
 use crate::control::{CallError, Request, call};
 use crate::node::Folder;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 use twinpost_config::Document;
 
@@ -32,6 +33,37 @@ pub fn mail(program: &Path, folder: &Folder) -> Recipe {
             command
         }),
         answers: Box::new(move || mail_answers(asked.clone())),
+    }
+}
+
+/// The pair daemon, which starts mail where the node is active.
+pub fn pair(program: &Path, folder: &Folder) -> Recipe {
+    let (program, folder, socket) = (program.to_owned(), folder.clone(), folder.pair_socket());
+    Recipe {
+        name: "pair",
+        essential: true,
+        command: Box::new(move || {
+            let mut command = Command::new(&program);
+            command.arg("pair").arg(format!("--with-parent={}", std::process::id())).arg("--node").arg(folder.path());
+            command
+        }),
+        answers: Box::new(move || listens(socket.clone())),
+    }
+}
+
+/// The witness of a pair, which any machine could run.
+pub fn witness(program: &Path, dir: &Path, listen: SocketAddr) -> Recipe {
+    let (program, dir) = (program.to_owned(), dir.to_owned());
+    Recipe {
+        name: "witness",
+        essential: false,
+        command: Box::new(move || {
+            let mut command = Command::new(&program);
+            command.arg("witness").arg(format!("--with-parent={}", std::process::id())).arg("--dir").arg(&dir);
+            command.arg("--listen").arg(listen.to_string());
+            command
+        }),
+        answers: Box::new(move || accepts(listen)),
     }
 }
 
@@ -100,6 +132,22 @@ impl SimulatedModem {
             answers: Box::new(move || listens(control.clone())),
         })
     }
+}
+
+/// Waits until somebody takes connections at this address.
+fn accepts(at: SocketAddr) -> Answers {
+    Box::pin(async move {
+        while TcpStream::connect(at).await.is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    })
+}
+
+/// Whether the mail process of a node answers now.
+pub async fn serves(folder: &Folder) -> bool {
+    let request = Request { order: crate::cli::Order::Status, actor: "up".to_owned(), attachment_bytes: 0 };
+    call(&folder.socket(), &request, &[], |_| {}).await.is_ok()
 }
 
 /// Waits until the mail process answers on its control socket.
