@@ -90,11 +90,6 @@ async fn execute_here(folder: &Folder, request: &Request, attachment: &[u8], bar
         );
         return Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None });
     }
-    let paired = twinpost_config::load_node(folder.path()).is_ok_and(|node| node.pair.enabled);
-    if paired && !folder.data().exists() {
-        let message = "neither node of the pair serves mail now; `twinpost ctl pair status` says why".to_owned();
-        return Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None });
-    }
     let (progress, mut steps) = tokio::sync::mpsc::unbounded_channel();
     let watch = async {
         while let Some(step) = steps.recv().await {

@@ -31,6 +31,8 @@ pub(crate) const EXIT_FAILED: u8 = 1;
 pub(crate) const EXIT_UNREACHABLE: u8 = 3;
 /// The node cannot run until a person changes something: another start would bring the same.
 pub(crate) const EXIT_HOPELESS: u8 = 5;
+/// The pair daemon could not verify that its services stopped: the node must be reset, and until then nothing of it may start.
+pub(crate) const EXIT_FENCED: u8 = 86;
 /// Faults were found.
 pub(crate) const EXIT_FAULTS: u8 = 4;
 

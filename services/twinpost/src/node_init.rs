@@ -12,6 +12,7 @@
 use crate::cli::NodeInit;
 use crate::node::Folder;
 use crate::rack::life::Life;
+use crate::rack::mains::Mains;
 use crate::up::part::{News, Part};
 use crate::up::parts::{self, SimulatedModem};
 use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, end_with_parent, logs};
@@ -78,7 +79,8 @@ async fn serve(arguments: &NodeInit) -> Result<(), Halt> {
     }
     // The number of the session names all processes of this life.
     if let Err(errno) = nix::unistd::setsid() {
-        let message = format!("a node must lead a session of its own ({errno}): start it with `twinpost up --only {}`", arguments.node);
+        let message =
+            format!("a node must lead a session of its own ({errno}): start it with `twinpost up --only {}`", arguments.node);
         return Err(message.into());
     }
     let dir = std::path::absolute(&arguments.dir).map_err(|e| format!("{}: {e}", arguments.dir.display()))?;
@@ -116,6 +118,11 @@ async fn serve(arguments: &NodeInit) -> Result<(), Halt> {
                 News::Up(part, pid) => drop(report.life.pids.insert(part.to_owned(), pid)),
                 News::Down(part) => drop(report.life.pids.remove(part)),
                 News::Hopeless(message) => break Err(Halt { message, code: EXIT_HOPELESS }),
+                News::Fenced => {
+                    tracing::error!(node = arguments.node, "what may still write cannot be stopped: the node is reset");
+                    // This process is the first to end by it; `up` verifies that none is left.
+                    Mains::of(&dir).reset(&arguments.node).await?;
+                }
             },
             Some(Said { mail, active }) = said.recv() => {
                 match mail {

@@ -305,8 +305,7 @@ impl Rack {
         }
         let control = control_path(dir);
         let listener = control::listen(&control)?;
-        let desk =
-            Arc::new(Desk { dir: dir.to_owned(), mains, eth1, lan, serial, line, armed, wakes, tasks: tasks.clone() });
+        let desk = Arc::new(Desk { dir: dir.to_owned(), mains, eth1, lan, serial, line, armed, wakes, tasks: tasks.clone() });
         tasks.spawn(control::serve(listener, desk.clone(), stop.clone()));
         Ok(Self { stop, tasks, control, _desk: desk, _right: right })
     }

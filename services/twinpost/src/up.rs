@@ -140,6 +140,7 @@ async fn alone(dir: &Path, arguments: &Up) -> Result<(), String> {
                 }
                 News::Down(part) => endpoints.pid(part, None),
                 News::Hopeless(why) => return Err(why),
+                News::Fenced => return Err("a part of the node could not be stopped".to_owned()),
             }
             if announced {
                 endpoints.write()?;

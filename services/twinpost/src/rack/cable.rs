@@ -87,14 +87,8 @@ pub struct Cable {
 impl Cable {
     /// A sound cable.
     pub fn new(name: &'static str, seed: u64) -> Self {
-        let state = State {
-            cut: [false; 2],
-            loss: [0.0; 2],
-            garble: [0.0; 2],
-            counts: [Counts::default(); 2],
-            seed,
-            dice: Dice(seed),
-        };
+        let state =
+            State { cut: [false; 2], loss: [0.0; 2], garble: [0.0; 2], counts: [Counts::default(); 2], seed, dice: Dice(seed) };
         Self { name, state: Arc::new(Mutex::new(state)), changed: Arc::default() }
     }
 

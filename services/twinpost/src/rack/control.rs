@@ -140,9 +140,9 @@ fn named(link: Link) -> &'static str {
 /// A sentence; `None` for the exit code means that nobody answers.
 pub async fn ask(path: &Path, line: &str) -> Result<String, String> {
     let broken = |e: std::io::Error| format!("the rack's control socket {}: {e}", path.display());
-    let stream = UnixStream::connect(path).await.map_err(|e| {
-        format!("no rack answers on {} ({e}): it runs with `twinpost up` of a pair", path.display())
-    })?;
+    let stream = UnixStream::connect(path)
+        .await
+        .map_err(|e| format!("no rack answers on {} ({e}): it runs with `twinpost up` of a pair", path.display()))?;
     let (reader, mut writer) = stream.into_split();
     writer.write_all(format!("{}\n", line.replace('\n', " ")).as_bytes()).await.map_err(broken)?;
     let mut reader = BufReader::new(reader);

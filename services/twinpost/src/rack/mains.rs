@@ -75,8 +75,7 @@ impl Mains {
         let path = self.file(node, "lock");
         let end = Instant::now() + PATIENCE;
         let cannot = |e: &dyn std::fmt::Display| format!("cannot lock {}: {e}", path.display());
-        let mut file =
-            File::options().write(true).create(true).truncate(false).open(&path).map_err(|e| cannot(&e))?;
+        let mut file = File::options().write(true).create(true).truncate(false).open(&path).map_err(|e| cannot(&e))?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Held { _lock: lock }),

@@ -107,8 +107,7 @@ impl Doors {
     /// Passes connections on until it is stopped.
     pub fn run(self, path: Path, cable: &Cable, stop: &CancellationToken, tasks: &TaskTracker) {
         // A connection comes from the address of the relay's other end, so that the node sees its peer in the caller.
-        for (door, to, by, way) in
-            [(self.a, path.node_b, path.relay_b, Way::ToB), (self.b, path.node_a, path.relay_a, Way::ToA)]
+        for (door, to, by, way) in [(self.a, path.node_b, path.relay_b, Way::ToB), (self.b, path.node_a, path.relay_a, Way::ToA)]
         {
             tasks.spawn(connections(door, to, by, cable.clone(), way, stop.clone(), tasks.clone()));
         }
@@ -196,13 +195,17 @@ impl Probe {
     ///
     /// # Errors
     /// A sentence that names the address.
-    pub async fn nodes(datagrams: &[Option<Path>], connections: &[Option<Path>], more: Option<SocketAddr>) -> Result<Self, String> {
+    pub async fn nodes(
+        datagrams: &[Option<Path>],
+        connections: &[Option<Path>],
+        witness: Option<SocketAddr>,
+    ) -> Result<Self, String> {
         let ends = |paths: &[Option<Path>]| paths.iter().flatten().flat_map(|p| [p.node_a, p.node_b]).collect::<Vec<_>>();
         let mut probe = Self { _datagrams: Vec::new(), _connections: Vec::new() };
-        for at in ends(datagrams) {
+        for at in ends(datagrams).into_iter().chain(witness) {
             probe._datagrams.push(UdpSocket::bind(at).await.map_err(|e| format!("{at} (UDP): {e}"))?);
         }
-        for at in ends(connections).into_iter().chain(more) {
+        for at in ends(connections) {
             probe._connections.push(TcpListener::bind(at).await.map_err(|e| format!("{at} (TCP): {e}"))?);
         }
         Ok(probe)
@@ -231,7 +234,8 @@ mod tests {
 
     async fn heard(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
         let mut buffer = [0; 100];
-        let (length, from) = tokio::time::timeout(PATIENCE, socket.recv_from(&mut buffer)).await.expect("in time").expect("heard");
+        let (length, from) =
+            tokio::time::timeout(PATIENCE, socket.recv_from(&mut buffer)).await.expect("in time").expect("heard");
         (buffer[..length].to_vec(), from)
     }
 

@@ -33,6 +33,14 @@ const BITS: u32 = 10;
 /// A timer is late by up to this: a busy line makes up for it, an idle one begins anew.
 const SLACK: Duration = Duration::from_millis(10);
 
+#[allow(
+    deprecated,
+    reason = "its successor is unsafe, which this house forbids; an `OwnedFd` stays open as long as it is registered, which is all that is asked"
+)]
+fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
+}
+
 /// A pseudo-terminal in raw mode under a link; the link goes with it.
 #[derive(Debug)]
 pub struct Terminal {
@@ -71,9 +79,9 @@ impl Terminal {
         std::os::unix::fs::symlink(&device, &fresh)?;
         std::fs::rename(&fresh, link)?;
         Ok(Self {
-            master: AsyncFd::new(master)?,
+            master: registered(master)?,
             slave,
-            watch: AsyncFd::new(watch)?,
+            watch: registered(watch)?,
             openers: AtomicI32::new(0),
             device,
             link: link.to_owned(),
@@ -241,7 +249,7 @@ mod tests {
             settings.make_raw();
             settings.set_speed(speed)?;
             tcsetattr(&port, OptionalActions::Now, &settings)?;
-            Ok(Self(AsyncFd::new(port)?))
+            Ok(Self(registered(port)?))
         }
 
         fn write(&self, bytes: &[u8]) {

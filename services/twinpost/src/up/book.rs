@@ -144,7 +144,8 @@ impl Book {
         let file = File::options().write(true).create(true).truncate(false).open(&lock);
         let file = file.map_err(|e| format!("cannot open {}: {e}", lock.display()))?;
         // Held for as long as a file is written.
-        let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| format!("cannot lock {}: {e}", lock.display()))?;
+        let _lock =
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| format!("cannot lock {}: {e}", lock.display()))?;
         let earlier = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let text = serde_json::to_vec_pretty(&self.value(&earlier)).map_err(|e| e.to_string())?;
         write_whole(&path, &text, 0o600).map_err(|e| format!("cannot write {}: {e}", path.display()))

@@ -118,7 +118,12 @@ pub async fn pair(dir: &Path, address: Option<IpAddr>, demo: bool) -> Result<Fou
         }
         drop(held);
     }
-    Identity::couple(&folders[0].pair(), &folders[1].pair(), NODES).map_err(|e| e.to_string())?;
+    let [a, _] = Identity::couple(&folders[0].pair(), &folders[1].pair(), NODES).map_err(|e| e.to_string())?;
+    let witness = dir.join("witness");
+    if let Some(paired) = a.pair().filter(|paired| !twinpost_witness::is_enrolled(&witness, paired.cluster)) {
+        let key = twinpost_witness::Key::from(paired.witness_key.0);
+        twinpost_witness::enrol(&witness, paired.cluster, &key).map_err(|e| e.to_string())?;
+    }
     join_data(dir, &folders[0])?;
     Ok(founded)
 }

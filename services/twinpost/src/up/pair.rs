@@ -106,11 +106,8 @@ impl House {
     async fn live(&mut self, claims: Vec<Claim>, founded: Founded) -> Result<(), String> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
-        let mut ears = Ears {
-            places: mpsc::unbounded_channel(),
-            parts: mpsc::unbounded_channel(),
-            wakes: mpsc::unbounded_channel(),
-        };
+        let mut ears =
+            Ears { places: mpsc::unbounded_channel(), parts: mpsc::unbounded_channel(), wakes: mpsc::unbounded_channel() };
         let dir = self.start.dir.clone();
         let mut right = match rack::lock(&dir)? {
             Some(right) => {
@@ -134,6 +131,7 @@ impl House {
                     PartNews::Up(_, pid) => self.book.witness(Some(pid)),
                     PartNews::Down(_) => self.book.witness(None),
                     PartNews::Hopeless(why) => tracing::error!(why, "the witness cannot run"),
+                    PartNews::Fenced => tracing::error!("the witness ended with an exit code that is not its own"),
                 },
                 Some(name) = ears.wakes.1.recv() => self.wake(name, &ears),
                 Some(got) = right.recv() => {

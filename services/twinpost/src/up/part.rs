@@ -3,7 +3,7 @@
 //! Contract: each part runs, dies and comes back by itself; the others do not notice. A part that dies again and again is
 //! started again with growing pauses. Told to stop, it gets SIGTERM, time to end by itself, and then the end.
 
-use crate::EXIT_HOPELESS;
+use crate::{EXIT_FENCED, EXIT_HOPELESS};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::future::Future;
@@ -44,6 +44,8 @@ pub enum News {
     Down(&'static str),
     /// It will never work; the sentence says why.
     Hopeless(String),
+    /// It could not verify that everything of it stopped: the whole node must be reset before anything starts again.
+    Fenced,
 }
 
 /// A part at work.
@@ -90,6 +92,9 @@ async fn run(recipe: Recipe, news: mpsc::UnboundedSender<News>, stop: Cancellati
                             if recipe.essential && !ever_answered && code == Some(EXIT_HOPELESS.into()) {
                                 // It said why itself, in a sentence on the same terminal.
                                 return tell(News::Hopeless("the node cannot start: see the line before".to_owned()));
+                            }
+                            if code == Some(EXIT_FENCED.into()) {
+                                return tell(News::Fenced);
                             }
                             break ended.map_or_else(|e| e.to_string(), |status| status.to_string());
                         }

@@ -7,7 +7,7 @@ use crate::node::Folder;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::process::Command;
 use twinpost_config::Document;
 
@@ -53,7 +53,7 @@ pub fn pair(program: &Path, folder: &Folder) -> Recipe {
 
 /// The witness of a pair, which any machine could run.
 pub fn witness(program: &Path, dir: &Path, listen: SocketAddr) -> Recipe {
-    let (program, dir) = (program.to_owned(), dir.to_owned());
+    let (program, dir, socket) = (program.to_owned(), dir.to_owned(), dir.join("witness.sock"));
     Recipe {
         name: "witness",
         essential: false,
@@ -63,7 +63,7 @@ pub fn witness(program: &Path, dir: &Path, listen: SocketAddr) -> Recipe {
             command.arg("--listen").arg(listen.to_string());
             command
         }),
-        answers: Box::new(move || accepts(listen)),
+        answers: Box::new(move || listens(socket.clone())),
     }
 }
 
@@ -132,16 +132,6 @@ impl SimulatedModem {
             answers: Box::new(move || listens(control.clone())),
         })
     }
-}
-
-/// Waits until somebody takes connections at this address.
-fn accepts(at: SocketAddr) -> Answers {
-    Box::pin(async move {
-        while TcpStream::connect(at).await.is_err() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(())
-    })
 }
 
 /// Whether the mail process of a node answers now.

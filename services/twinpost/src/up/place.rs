@@ -179,8 +179,10 @@ async fn stay(start: &Start, name: &'static str, tell: &impl Fn(News), stop: &Ca
                     node.stop(name, &folder, tell).await;
                     return Ok(End::Stopped);
                 }
-                report = node.next() => tell(News::Changed(name, report)),
-                ended = node.child.wait() => break ended,
+                event = node.event() => match event {
+                    Event::Said(report) => tell(News::Changed(name, report)),
+                    Event::Ended(how) => break how,
+                },
             }
         };
         if let Some(life) = Life::last(&folder) {
@@ -226,6 +228,14 @@ async fn powered(mains: &Mains, name: &str, stop: &CancellationToken) -> bool {
     true
 }
 
+/// What a node does.
+enum Event {
+    /// It says how it is.
+    Said(Report),
+    /// It ended.
+    Ended(std::io::Result<ExitStatus>),
+}
+
 /// The child.
 struct Node {
     child: Child,
@@ -262,19 +272,21 @@ impl Node {
         }
     }
 
-    /// The next word; never, when there will be none.
-    async fn next(&mut self) -> Report {
-        while !self.said_all {
-            match self.lines.next_line().await {
-                Ok(Some(line)) => {
-                    if let Ok(report) = serde_json::from_str(&line) {
-                        return report;
+    /// The next word, or the end.
+    async fn event(&mut self) -> Event {
+        loop {
+            tokio::select! {
+                line = self.lines.next_line(), if !self.said_all => match line {
+                    Ok(Some(line)) => {
+                        if let Ok(report) = serde_json::from_str(&line) {
+                            return Event::Said(report);
+                        }
                     }
-                }
-                _ => self.said_all = true,
+                    _ => self.said_all = true,
+                },
+                ended = self.child.wait() => return Event::Ended(ended),
             }
         }
-        std::future::pending().await
     }
 
     async fn stop(&mut self, name: &'static str, folder: &Folder, tell: &impl Fn(News)) {
@@ -285,14 +297,8 @@ impl Node {
         // One that stands still cannot end.
         let _ = life.as_ref().map(|life| life.signal(Signal::SIGCONT));
         let ending = async {
-            loop {
-                tokio::select! {
-                    report = self.lines.next_line(), if !self.said_all => match report {
-                        Ok(Some(line)) => if let Ok(report) = serde_json::from_str(&line) { tell(News::Changed(name, report)) },
-                        _ => self.said_all = true,
-                    },
-                    _ = self.child.wait() => return,
-                }
+            while let Event::Said(report) = self.event().await {
+                tell(News::Changed(name, report));
             }
         };
         if tokio::time::timeout(STOP_GRACE, ending).await.is_err() {
