@@ -5,11 +5,27 @@
 //! the power was read back as off". A refused order is no failure if the power is read as off anyway. Every driver serialises its own work, and every
 //! wait has a limit.
 //!
+//! Drivers: [`Ipmi`] (BMC over RMCP+ by `ipmitool`), [`Redfish`] (BMC over HTTPS), [`Relay`] (the serial power switch of
+//! docs/manual/power-switch.md) and [`Qmp`] (a virtual machine on the test bench).
+//!
 //! Failure classes: [`Error`] says which step failed on which device; whatever it says, the power of the peer is then unknown.
 
 mod error;
+mod ipmi;
+mod password;
+mod program;
+mod qmp;
+mod readback;
+mod redfish;
+pub mod relay;
 
 pub use error::Error;
+pub use ipmi::{Ipmi, IpmiPassword, IpmiSettings};
+pub use qmp::{Qmp, QmpOrder, QmpSettings, fuzz as fuzz_qmp};
+pub use readback::Times;
+pub use redfish::{Redfish, RedfishAuth, RedfishSettings};
+pub use relay::{Relay, RelaySettings};
+pub use twinpost_https::Trust;
 
 use futures_util::future::BoxFuture;
 
