@@ -511,7 +511,7 @@ impl Compare<'_> {
                 let m = self.plan.boxes.entry(mailbox).or_insert_with(|| gone_box(mailbox));
                 m.difference.name.clone_from(&here.name);
                 m.difference.here = Some(here.name.clone());
-                m.difference.deleted_there = true;
+                m.difference.gone_there = true;
                 m.there.account = here.account;
                 m.here = Some(here);
             }
@@ -655,7 +655,7 @@ impl Box_ {
         let d = &self.difference;
         // What every new account finds tells nothing.
         let made = d.made_there && d.here.is_none() && d.name != INBOX;
-        made || d.deleted_there || d.renamed_there || !d.counts.is_nothing()
+        made || d.gone_there || d.renamed_there || !d.counts.is_nothing()
     }
 }
 

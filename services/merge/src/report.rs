@@ -17,7 +17,7 @@ pub(crate) const FAULTS_MAX: usize = 1_000;
 
 /// What a run was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "run", rename_all = "snake_case")]
+#[serde(tag = "state", rename_all = "snake_case")]
 pub enum Run {
     /// Only looked.
     #[default]
@@ -33,7 +33,7 @@ pub enum Run {
 
 /// Which index of the other side was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "index", rename_all = "snake_case")]
+#[serde(tag = "from", rename_all = "snake_case")]
 pub enum IndexUsed {
     /// Its own.
     #[default]
@@ -127,7 +127,7 @@ pub struct MailboxDifference {
     /// It was made there.
     pub made_there: bool,
     /// It was deleted there. Here it stays.
-    pub deleted_there: bool,
+    pub gone_there: bool,
     /// It was renamed there. Here it keeps its name.
     pub renamed_there: bool,
     /// In numbers.
@@ -227,7 +227,6 @@ pub struct Report {
     /// Version of this form.
     pub version: u32,
     /// What it was.
-    #[serde(flatten)]
     pub run: Run,
     /// When it began, seconds since 1970 UTC.
     pub began_s: i64,
@@ -236,7 +235,6 @@ pub struct Report {
     /// The data that was set aside.
     pub aside: PathBuf,
     /// How that could be read.
-    #[serde(flatten)]
     pub index: IndexUsed,
     /// Where the two went apart.
     pub divergence: Divergence,

@@ -57,7 +57,7 @@ const FLAGGED: &str = placed!(
      JOIN body AS b ON b.id = m.body WHERE c.kind = 2 AND c.modseq > $1 ORDER BY c.modseq LIMIT $2"
 );
 const AT: &str = placed!(
-    "FROM message AS m JOIN body AS b ON b.id = m.body CROSS JOIN (SELECT 0 AS modseq) AS c WHERE m.mailbox = $1 AND m.uid"
+    "FROM message AS m JOIN body AS b ON b.id = m.body CROSS JOIN (SELECT CAST(0 AS BIGINT) AS modseq) AS c WHERE m.mailbox = $1 AND m.uid"
 );
 
 fn placed(r: &Row) -> Result<Placed, Error> {
