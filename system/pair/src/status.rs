@@ -1,0 +1,246 @@
+//! The status for people and programs, made from what the heart's thread sees and what the drivers say.
+
+use crate::api::{FencingStatus, LinkStatus, NodeStatus, ServicesStatus, Status, StorageStatus, WatchdogStatus, WitnessStatus};
+use crate::links::name;
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+use crate::words;
+use twinpost_heartbeat::{Link, Mirror, NodeState, Phase, Writes};
+
+/// The peer counts as heard for so long after a frame.
+pub(crate) fn heard_limit_ms(heart: &twinpost_heartbeat::Settings) -> u64 {
+    u64::from(heart.lease_ms.max(heart.serial_keepalive_ms.saturating_mul(2)))
+}
+
+/// A path counts as up for so long after a frame.
+pub(crate) fn link_limit_ms(heart: &twinpost_heartbeat::Settings, link: Link) -> u64 {
+    u64::from(match link {
+        Link::Serial => heart.serial_keepalive_ms.saturating_mul(3),
+        Link::Eth1 | Link::Lan => heart.lease_ms.max(heart.keepalive_ms.saturating_mul(3)),
+    })
+}
+
+/// What is known beside the snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    pub(crate) storage: StorageStatus,
+    pub(crate) pids: Vec<u32>,
+    pub(crate) witness: Option<bool>,
+    pub(crate) fencing: Option<String>,
+    pub(crate) channel: Option<bool>,
+    pub(crate) peer_version: Option<String>,
+}
+
+/// The whole.
+pub(crate) fn build(set: &Settings, seen: &Snapshot, around: Around) -> Status {
+    let s = &seen.state;
+    let heart = &seen.heart;
+    let (me, peer) = (set.name(), set.peer_name());
+    let peer_heard = seen.peer_silent_ms.is_some_and(|ms| ms < heard_limit_ms(heart)) && s.peer.is_some();
+    let own = NodeStatus {
+        name: me.to_owned(),
+        state: words::state_code(s.node_state()).to_owned(),
+        eligible: s.eligible,
+        reign: s.record.reign,
+        boot: s.record.boot,
+        position: s.position,
+        health: heart.health,
+        config_generation: heart.config,
+        version: (!set.version.is_empty()).then(|| set.version.clone()),
+        since_ms: seen.since_ms,
+        silent_ms: Some(0),
+    };
+    let other = match s.peer {
+        Some(heard) => NodeStatus {
+            name: peer.to_owned(),
+            state: if peer_heard { words::state_code(heard.frame.state) } else { "silent" }.to_owned(),
+            eligible: peer_heard && heard.frame.state == NodeState::StandbyEligible,
+            reign: heard.frame.reign,
+            boot: heard.frame.boot,
+            position: heard.frame.position,
+            health: heard.frame.health,
+            config_generation: heard.frame.config,
+            version: around.peer_version,
+            since_ms: if peer_heard { seen.peer_since_ms } else { seen.peer_silent_ms.unwrap_or(0) },
+            silent_ms: seen.peer_silent_ms,
+        },
+        None => NodeStatus {
+            name: peer.to_owned(),
+            state: "unheard".to_owned(),
+            boot: s.peer_boot,
+            since_ms: seen.up_ms,
+            version: around.peer_version,
+            ..NodeStatus::default()
+        },
+    };
+    let active = if s.phase == Phase::Active {
+        Some(me.to_owned())
+    } else if peer_heard && s.peer.is_some_and(|heard| heard.frame.state.is_active()) {
+        Some(peer.to_owned())
+    } else {
+        None
+    };
+    let (sentence, sentence_zh) = sentence(set, seen, peer_heard, &around.storage);
+    let mut nodes = vec![own, other];
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    Status {
+        sentence,
+        sentence_zh,
+        node: me.to_owned(),
+        active,
+        reign: s.record.reign.max(s.peer.map_or(0, |heard| heard.frame.reign)),
+        takeover: if heart.evidence { "evidence" } else { "proof" }.to_owned(),
+        nodes,
+        links: links(seen),
+        storage: Some(around.storage),
+        writes: seen.writes.filter(|_| s.is_active()).map(|how| {
+            match how {
+                Writes::Mirrored => "mirrored",
+                Writes::Held => "held",
+                Writes::Alone => "alone",
+            }
+            .to_owned()
+        }),
+        address: s.address,
+        services: ServicesStatus {
+            state: seen.services.to_owned(),
+            why: seen.services_why.clone(),
+            restarts: s.restarts,
+            pids: around.pids,
+        },
+        witness: around.witness.map(|reachable| WitnessStatus { reachable }),
+        fencing: around.fencing.map(|name| FencingStatus { name, last: seen.fence_said.map(str::to_owned) }),
+        watchdog: set.watchdog.as_ref().map(|_| WatchdogStatus { open: seen.watchdog_open, timeout_ms: heart.watchdog_ms }),
+        channel: around.channel,
+        maintenance_left_s: (s.maintenance_left_ms > 0).then(|| u64::from(s.maintenance_left_ms).div_ceil(1000)),
+        fail_back: seen.fail_back.clone(),
+        proof: s.proof.map(|proof| words::proof_code(proof).to_owned()),
+        last_switch: seen.last_switch.clone(),
+        alarms: seen.alarms.clone(),
+        up_ms: seen.up_ms,
+        stall_max_ms: seen.stall_max_ms,
+    }
+}
+
+fn links(seen: &Snapshot) -> Vec<LinkStatus> {
+    Link::ALL
+        .into_iter()
+        .zip(&seen.links)
+        .map(|(link, held)| {
+            let up = held.heard_ms.is_some_and(|ms| ms < link_limit_ms(&seen.heart, link));
+            LinkStatus {
+                name: name(link).to_owned(),
+                state: if !held.on {
+                    "off"
+                } else if up {
+                    "up"
+                } else {
+                    "silent"
+                }
+                .to_owned(),
+                heard_ms: held.heard_ms,
+                sent: held.sent,
+                received: held.received,
+                dropped: held.dropped,
+                trouble: held.trouble.clone(),
+            }
+        })
+        .collect()
+}
+
+/// The whole in one sentence.
+fn sentence(set: &Settings, seen: &Snapshot, peer_heard: bool, storage: &StorageStatus) -> (String, String) {
+    let s = &seen.state;
+    let (me, peer) = (set.name(), set.peer_name());
+    let peer_state = s.peer.filter(|_| peer_heard).map(|heard| heard.frame.state);
+    let percent = storage.done_percent.map(|done| format!(" ({done:.0} %)")).unwrap_or_default();
+    let (mut en, mut zh) = match s.phase {
+        Phase::Active => match (s.mirror, peer_state) {
+            (Mirror::Held, _) => (
+                format!("Node {me} serves, but new mail waits: node {peer} is lost and nothing proves that it does not serve."),
+                format!("节点 {me} 在提供服务，但新邮件暂缓：节点 {peer} 失联，且无法证明其已停止服务。"),
+            ),
+            (_, Some(NodeState::StandbyEligible)) => (
+                format!("Node {me} serves; node {peer} is current and can take over at any time."),
+                format!("节点 {me} 在提供服务；节点 {peer} 数据最新，可随时接管。"),
+            ),
+            (_, Some(NodeState::Conflict)) => (
+                format!("Node {me} serves; node {peer} holds mail that {me} lacks and waits for a decision."),
+                format!("节点 {me} 在提供服务；节点 {peer} 有 {me} 没有的邮件，等待处理。"),
+            ),
+            (_, Some(NodeState::Maintenance)) => (
+                format!("Node {me} serves; node {peer} is in maintenance."),
+                format!("节点 {me} 在提供服务；节点 {peer} 处于维护中。"),
+            ),
+            (_, Some(_)) => (
+                format!("Node {me} serves; node {peer} is catching up{percent} and cannot take over yet."),
+                format!("节点 {me} 在提供服务；节点 {peer} 正在追赶数据{percent}，暂时不能接管。"),
+            ),
+            (_, None) => (
+                format!("Node {me} serves alone; node {peer} does not answer."),
+                format!("节点 {me} 单独提供服务；节点 {peer} 没有应答。"),
+            ),
+        },
+        Phase::Claim => (
+            format!("Nobody serves: node {me} asks for a proof that node {peer} does not serve."),
+            format!("没有节点在服务：节点 {me} 正在求证节点 {peer} 已停止服务。"),
+        ),
+        Phase::Wait => (
+            format!("Node {me} takes over as soon as the lease of node {peer} is over."),
+            format!("节点 {peer} 的租约到期后，节点 {me} 即接管。"),
+        ),
+        Phase::Store | Phase::Promote => (format!("Node {me} is taking over."), format!("节点 {me} 正在接管。")),
+        Phase::Stop | Phase::Demote => (format!("Node {me} is stopping its services."), format!("节点 {me} 正在停止服务。")),
+        Phase::Fenced => (
+            format!("Something on node {me} did not stop: it cuts its own power."),
+            format!("节点 {me} 上有程序无法停止：正在自行断电。"),
+        ),
+        Phase::Conflict => (
+            format!("Nodes {me} and {peer} each hold mail that the other lacks; nothing is overwritten until you decide."),
+            format!("节点 {me} 和 {peer} 各有对方没有的邮件；在您决定之前不会覆盖任何数据。"),
+        ),
+        Phase::Boot | Phase::Standby => match peer_state {
+            Some(state) if state.is_active() && s.eligible => (
+                format!("Node {peer} serves; node {me} is current and can take over at any time."),
+                format!("节点 {peer} 在提供服务；节点 {me} 数据最新，可随时接管。"),
+            ),
+            Some(state) if state.is_active() => (
+                format!("Node {peer} serves; node {me} is catching up{percent} and cannot take over yet."),
+                format!("节点 {peer} 在提供服务；节点 {me} 正在追赶数据{percent}，暂时不能接管。"),
+            ),
+            Some(NodeState::TakingOver) => (format!("Node {peer} is taking over."), format!("节点 {peer} 正在接管。")),
+            Some(NodeState::Conflict) => (
+                format!("Nobody serves: node {peer} holds mail that {me} lacks and waits for a decision."),
+                format!("没有节点在服务：节点 {peer} 有 {me} 没有的邮件，等待处理。"),
+            ),
+            Some(_) => (
+                format!("Nobody serves yet: nodes {me} and {peer} are agreeing who does."),
+                format!("暂无节点服务：节点 {me} 和 {peer} 正在协商。"),
+            ),
+            None if s.phase == Phase::Boot => (
+                format!(
+                    "Nobody serves: node {me} has started and waits for node {peer}, which may hold newer mail. If {peer} is gone for good: `twinpost ctl pair force`."
+                ),
+                format!(
+                    "没有节点在服务：节点 {me} 已启动，正等待可能持有更新邮件的节点 {peer}。若 {peer} 已无法恢复，请执行 `twinpost ctl pair force`。"
+                ),
+            ),
+            None => (
+                format!("Nobody serves as far as node {me} knows: node {peer} does not answer, and {me} is not current."),
+                format!("就节点 {me} 所知没有节点在服务：节点 {peer} 没有应答，而 {me} 的数据不是最新。"),
+            ),
+        },
+    };
+    if s.phase == Phase::Active
+        && let Some(why) = &seen.services_why
+    {
+        en.push_str(&format!(" Its services fail: {why}."));
+        zh.push_str(&format!(" 其服务异常：{why}。"));
+    }
+    if s.maintenance_left_ms > 0 {
+        let minutes = s.maintenance_left_ms.div_ceil(60_000);
+        en.push_str(&format!(" Maintenance for {minutes} min more: nothing switches by itself."));
+        zh.push_str(&format!(" 维护时段还剩 {minutes} 分钟：不会自动切换。"));
+    }
+    (en, zh)
+}
