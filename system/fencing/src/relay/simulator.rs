@@ -7,12 +7,18 @@ use super::line::{self, Answer, Code, LINE_BYTES, Question};
 use crate::Power;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_serial::{SerialPort as _, SerialStream};
+use tokio::net::unix::pipe;
 
 /// What hangs on the outlets.
 pub trait Outlets: Send + Sync {
@@ -89,9 +95,10 @@ pub struct Mishaps {
 
 /// A switch that waits for somebody to open its line.
 pub struct RelaySimulator {
-    master: SerialStream,
+    heard: pipe::Receiver,
+    said: pipe::Sender,
     /// Kept open: without an open end the master reports an error.
-    _slave: SerialStream,
+    _slave: OwnedFd,
     device: PathBuf,
     link: Option<PathBuf>,
     outlets: Arc<dyn Outlets>,
@@ -114,11 +121,20 @@ impl RelaySimulator {
     /// # Errors
     /// No pseudo-terminal, or `link` is there and is no link.
     pub fn open(link: Option<&Path>, outlets: Arc<dyn Outlets>) -> io::Result<Self> {
-        let (master, mut slave) = SerialStream::pair()?;
-        // Whoever opens the line opens it by its name.
-        slave.set_exclusive(false)?;
-        let name = slave.name().ok_or_else(|| io::Error::other("the pseudo-terminal has no name"))?;
-        let device = PathBuf::from(name);
+        // Not inherited: whoever starts programs must not leave them an end of the line.
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let name = ptsname(&master, Vec::new())?;
+        let slave = rustix::fs::open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut settings = tcgetattr(&slave)?;
+        settings.make_raw();
+        tcsetattr(&slave, OptionalActions::Now, &settings)?;
+        rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
+        let device = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
+        // What tokio needs of a pipe's end, a terminal's end has too: it can be polled and does not block.
+        let heard = pipe::Receiver::from_owned_fd_unchecked(master.try_clone()?)?;
+        let said = pipe::Sender::from_owned_fd_unchecked(master)?;
         if let Some(link) = link {
             match link.symlink_metadata() {
                 Ok(there) if !there.file_type().is_symlink() => {
@@ -133,7 +149,7 @@ impl RelaySimulator {
             std::os::unix::fs::symlink(&device, link)?;
         }
         let link = link.map(Path::to_owned);
-        Ok(Self { master, _slave: slave, device, link, outlets, mishaps: Arc::default() })
+        Ok(Self { heard, said, _slave: slave, device, link, outlets, mishaps: Arc::default() })
     }
 
     /// The terminal's own name, such as `/dev/pts/7`.
@@ -155,7 +171,7 @@ impl RelaySimulator {
         let (mut rest, mut before) = (Vec::new(), 0);
         loop {
             let mut buffer = [0; 128];
-            let length = self.master.read(&mut buffer).await?;
+            let length = self.heard.read(&mut buffer).await?;
             rest.extend_from_slice(&buffer[..length]);
             while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
                 let asked: Vec<u8> = rest.drain(..=at).collect();
@@ -209,6 +225,6 @@ impl RelaySimulator {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.master.write_all(bytes).await
+        self.said.write_all(bytes).await
     }
 }
