@@ -20,6 +20,7 @@ mod line;
 mod newcomer;
 mod node;
 mod operator;
+mod pair_up;
 mod phones;
 mod programs;
 mod real_clients;
@@ -32,6 +33,7 @@ mod sms_operator;
 mod sms_smpp;
 mod smtp;
 mod smuggling;
+mod two;
 
 /// The long loops are short: `TWINPOST_TESTS=fast`.
 fn fast() -> bool {

@@ -173,6 +173,12 @@ impl Node {
         })
     }
 
+    /// The folder of a stopped node, for another to run in.
+    pub fn into_folder(mut self) -> TempDir {
+        assert!(self.up.is_none(), "it runs");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+
     /// Number of the mail process.
     pub fn mail_pid(&self) -> u64 {
         self.endpoints().pointer("/nodes/0/pids/mail").and_then(Value::as_u64).expect("endpoints.json names the mail process")
