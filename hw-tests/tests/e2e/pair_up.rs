@@ -43,7 +43,9 @@ fn two_nodes_start_settle_and_one_takes_over_when_the_other_loses_its_power() {
     let data = |node: &str| two.dir().join(node).join("data").symlink_metadata().is_ok();
     assert!(data(active) && !data(standby), "only the active has the mail");
     let said = up.log();
-    for part in ["Twinpost is running on", "active: the service address is here", "standby", "kill -9", "--only", "pair standby", BEN] {
+    for part in
+        ["Twinpost is running on", "active: the service address is here", "standby", "kill -9", "--only", "pair standby", BEN]
+    {
         assert!(said.contains(part), "`up` does not say {part:?}:\n{said}");
     }
     assert_eq!(two.ctl(&["status"]).code, 0);

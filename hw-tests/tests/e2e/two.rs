@@ -171,7 +171,8 @@ impl Two {
     /// Where a service is.
     pub fn at(&self, service: &str) -> SocketAddr {
         let endpoints = self.endpoints().expect("it is there");
-        let port = endpoints["service"][service].as_u64().and_then(|p| p.try_into().ok()).unwrap_or_else(|| panic!("no {service}"));
+        let port =
+            endpoints["service"][service].as_u64().and_then(|p| p.try_into().ok()).unwrap_or_else(|| panic!("no {service}"));
         SocketAddr::new(endpoints["service"]["address"].as_str().unwrap().parse().unwrap(), port)
     }
 
@@ -206,11 +207,9 @@ impl Two {
         let url = format!("imaps://{}/INBOX", self.at("imaps"));
         let search = format!("SEARCH SUBJECT \"{subject}\"");
         let user = format!("{account}:{}", self.password(account));
-        let found = run(
-            Command::new("curl").args(["--silent", "--show-error", "--cacert", &ca, "-u", &user, &url, "-X", &search]),
-            b"",
-        )
-        .well();
+        let found =
+            run(Command::new("curl").args(["--silent", "--show-error", "--cacert", &ca, "-u", &user, &url, "-X", &search]), b"")
+                .well();
         found.lines().filter_map(|line| line.strip_prefix("* SEARCH")).map(|list| list.split_whitespace().count()).sum()
     }
 

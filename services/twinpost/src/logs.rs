@@ -4,10 +4,25 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use twinpost_config::{Log, LogForm};
 
 /// The environment variable that wins over the level of the document.
 pub const VARIABLE: &str = "TWINPOST_LOG";
+
+/// The environment variable with the name of the node, when several write to one terminal: `up` sets it for the nodes of a pair.
+pub const MARK: &str = "TWINPOST_LOG_NODE";
+
+/// The time of a line, and the node after it.
+struct Marked(Option<String>);
+
+impl FormatTime for Marked {
+    fn format_time(&self, line: &mut Writer<'_>) -> std::fmt::Result {
+        SystemTime.format_time(line)?;
+        self.0.as_ref().map_or(Ok(()), |node| write!(line, " node {node}"))
+    }
+}
 
 /// Gives the open log another filter.
 type Refilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
@@ -31,7 +46,7 @@ pub fn open(log: &Log) -> Result<(), String> {
         .with_ansi(std::io::stderr().is_terminal());
     let (opened, refilter): (_, Refilter) = match log.form {
         LogForm::Text => {
-            let lines = lines.with_filter_reloading();
+            let lines = lines.with_timer(Marked(std::env::var(MARK).ok())).with_filter_reloading();
             let handle = lines.reload_handle();
             (lines.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
         }

@@ -12,6 +12,7 @@ pub mod control;
 pub mod life;
 pub mod mains;
 mod order;
+mod power;
 pub mod relay;
 mod serial;
 mod watchdog;
@@ -302,6 +303,17 @@ impl Rack {
             armed.push((node, timeout, watchdog.armed()));
             let (mains, wakes) = (mains.clone(), wakes.clone());
             tasks.spawn(watchdog.run(stop.clone(), async move || bite(&mains, node, timeout, &wakes).await));
+        }
+        for node in NODES {
+            let link = dir.join("rack").join(format!("power-{node}"));
+            let switch = power::open(&link, node, &mains, &wakes)?;
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    ended = switch.run() => tracing::error!(node, ?ended, "the power switch is gone"),
+                }
+            });
         }
         let control = control_path(dir);
         let listener = control::listen(&control)?;

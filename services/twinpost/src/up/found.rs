@@ -162,7 +162,11 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
     work().map_err(|e| format!("cannot copy the certificates from {} to {}: {e}", from.display(), to.display()))
 }
 
-fn private(path: &Path) -> Result<(), String> {
+/// Makes a folder that only its owner may read.
+///
+/// # Errors
+/// A sentence.
+pub fn private(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|e| format!("cannot make {}: {e}", path.display()))

@@ -40,7 +40,7 @@ type Opened = Result<Option<(String, Vec<DemoAccount>)>, String>;
 pub async fn up(dir: &Path, arguments: &Up) -> Result<(), String> {
     let names: Vec<&'static str> =
         NODES.into_iter().filter(|name| arguments.only.as_deref().is_none_or(|only| only == *name)).collect();
-    std::fs::create_dir_all(dir.join("rack")).map_err(|e| format!("cannot make {}: {e}", dir.join("rack").display()))?;
+    found::private(&dir.join("rack"))?;
     let claims = names.iter().map(|name| place::claim(dir, name)).collect::<Result<Vec<Claim>, String>>()?;
     let founding = {
         let _lock = founding_lock(dir).await?;

@@ -248,7 +248,7 @@ impl Node {
         let modem = start.modem.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = Command::new(&start.program);
         command.arg("node").arg("--dir").arg(&start.dir).args(["--node", name, "--modem", &modem]);
-        command.arg(format!("--with-parent={}", std::process::id()));
+        command.arg(format!("--with-parent={}", std::process::id())).env(crate::logs::MARK, name);
         // No group of its own here: the leader of a group could not become the leader of a session.
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
         let mut child = spawned.map_err(|e| format!("node {name} cannot be started: {e}"))?;
