@@ -182,7 +182,7 @@ impl Cable {
     pub async fn whole(&self, way: Way) {
         loop {
             let changed = self.changed.notified();
-            if !self.state.lock().cut[way.index()] {
+            if !self.is_cut(way) {
                 return;
             }
             // A mend between the look and the wait is not missed: `notified` was made before the look, and it is enough
