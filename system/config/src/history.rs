@@ -6,7 +6,20 @@
 //! silently: a file edited by hand becomes a generation when it is seen, before anything else is decided; what does not hold up to the
 //! validation stays in the file, is told, and is not overwritten.
 //!
+//! On the disk: `state.json` (head, ancestry, conflict; checksummed) and `generations/ID.json`, beside the document itself. A change is a new
+//! generation file, then the state that names it together with what the document held before, then the document, then the state without that
+//! remark. A power cut between any two of them is repaired when the history is opened.
+//!
 //! Failure classes: the disk refuses ([`HistoryError::File`]); the history is damaged ([`HistoryError::Damaged`]).
+
+mod diff;
+mod disk;
+mod merge;
+mod store;
+
+pub use diff::diff;
+pub use merge::Settled;
+pub use store::{History, Seen, Validate};
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -16,7 +29,7 @@ pub const KEPT: usize = 100;
 /// How many ancestors are remembered by their id. Two nodes that were apart for more edits than this see a conflict.
 pub const ANCESTORS: usize = 500;
 /// Largest document. Together with its ancestors it fits into one message of the channel.
-pub const MAX_TEXT_BYTES: usize = 512 << 10;
+pub const MAX_TEXT_BYTES: usize = 256 << 10;
 
 /// One state of the document.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -89,7 +102,7 @@ pub struct Conflict {
     pub ours: Generation,
     /// The other node's.
     pub theirs: Generation,
-    /// From ours to theirs, line by line.
+    /// From ours to theirs, line by line, see [`diff`].
     pub diff: String,
 }
 
@@ -133,7 +146,67 @@ pub enum HistoryError {
     /// The document has faults.
     #[error("{}", .0.join("\n"))]
     Faults(Vec<String>),
+    /// The file was edited by hand meanwhile; the edit is in the history now.
+    #[error("the document was edited by hand meanwhile (generation {number}): look at it, then repeat your change")]
+    Meanwhile {
+        /// The generation of that edit.
+        number: u32,
+    },
+    /// The file was edited by hand and has faults, so nothing is written over it.
+    #[error("{} was edited by hand and has faults, nothing is written over it:\n{}", path.display(), faults.join("\n"))]
+    Edited {
+        /// The document.
+        path: PathBuf,
+        /// All faults.
+        faults: Vec<String>,
+    },
     /// A choice without a conflict.
     #[error("there is no conflict to decide")]
     NoConflict,
 }
+
+impl Generation {
+    /// Makes a generation and names it.
+    #[must_use]
+    pub fn new(number: u32, parents: Vec<String>, when_s: u64, who: &str, text: &str) -> Self {
+        let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+        let mut made = Self { number, id: String::new(), hash, parents, when_s, who: who.to_owned(), text: text.to_owned() };
+        made.id = made.name();
+        made
+    }
+
+    /// Each field with its length before it, so that no two generations have one spelling.
+    fn name(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("twinpost 2026 generation of the configuration");
+        let (number, when) = (self.number.to_be_bytes(), self.when_s.to_be_bytes());
+        let fields = [&number[..], &when, self.hash.as_bytes(), self.who.as_bytes()];
+        for field in fields.into_iter().chain(self.parents.iter().map(String::as_bytes)) {
+            hasher.update(&(field.len() as u64).to_be_bytes());
+            hasher.update(field);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Whether id, hash and sizes are what they should be.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.text.len() <= MAX_TEXT_BYTES
+            && self.who.len() <= 400
+            && self.parents.len() <= 2
+            && self.hash == blake3::hash(self.text.as_bytes()).to_hex().as_str()
+            && self.id == self.name()
+    }
+}
+
+impl Offer {
+    /// As [`Generation::is_whole`], and the ancestors are ids within their number.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.generation.is_whole()
+            && self.ancestors.len() <= ANCESTORS
+            && self.ancestors.iter().chain(&self.generation.parents).all(|id| blake3::Hash::from_hex(id).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests;

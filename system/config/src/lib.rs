@@ -19,8 +19,8 @@ mod value;
 
 pub use document::{Directory, Document, Imap, Limits, Log, Network, Node, Pop3, Queue, SmartHost, Smtp, Store, Tls};
 pub use pair::{
-    NodeDocument, NodeIdentity, Pair, PairAddress, PairChannel, PairLink, PairPower, PairRules, PairSerial, PairStorage, PairWatchdog,
-    PairWitness,
+    NodeDocument, NodeIdentity, Pair, PairAddress, PairChannel, PairLink, PairPower, PairRules, PairSerial, PairStorage,
+    PairWatchdog, PairWitness,
 };
 pub use reference::markdown;
 pub use schema::{Fault, Faults, KeyDoc};

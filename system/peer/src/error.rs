@@ -108,6 +108,9 @@ pub enum Error {
         /// Found hash.
         found: String,
     },
+    /// The history of the configuration cannot be read or written, or refuses.
+    #[error(transparent)]
+    Config(#[from] twinpost_config::history::HistoryError),
     /// Pairing ended without a pair.
     #[error(transparent)]
     Pairing(#[from] PairingError),

@@ -6,6 +6,7 @@
 //! Failure classes: one enum, [`Error`], whose text says what a person does about it.
 
 mod channel;
+mod config_copy;
 mod error;
 mod files;
 pub mod frame;
@@ -17,6 +18,7 @@ mod secret;
 mod tls;
 
 pub use channel::{Channel, Counts, Fetched, Handler, MAX_CALLS, Progress, Settings, State};
+pub use config_copy::{ConfigCopy, Judge};
 pub use error::{Error, PairingError};
 pub use identity::Identity;
 pub use message::{Answer, Hello, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalKind, Request};
