@@ -10,7 +10,7 @@
 //! A demote that fails means that this node may still write: its caller cuts its own power.
 //!
 //! Drivers: [`shared`] (a folder that both nodes reach, guarded by a lock file: both nodes on one machine), `array` (a
-//! dual-attached array with SCSI-3 persistent reservations), `drbd` (a disk in each node, mirrored by DRBD 8.4).
+//! dual-attached array with SCSI-3 persistent reservations), [`drbd`] (a disk in each node, mirrored by DRBD 8.4).
 
 use futures_util::future::BoxFuture;
 use std::os::fd::OwnedFd;
@@ -19,16 +19,19 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use twinpost_heartbeat::{Replication, Writes};
 
+pub mod drbd;
 mod error;
 mod lock;
 mod program;
 pub mod shared;
 mod status;
+mod volume;
 
 pub use error::Error;
 pub use lock::fuzz as fuzz_lock;
 pub use program::Program;
 pub use status::{Role, StorageStatus};
+pub use volume::Header;
 
 /// At most so many events wait for their reader; a driver waits for room rather than lose one.
 pub const EVENTS_MAX: usize = 256;

@@ -135,6 +135,24 @@ pub(crate) fn name_of(pid: u32) -> String {
     format!("{} ({pid})", name.trim())
 }
 
+/// Names and ids of processes that have a device open, for people.
+pub(crate) fn holders_of_device(device: &Path) -> String {
+    let Ok(device) = std::fs::canonicalize(device) else { return String::new() };
+    let Ok(processes) = std::fs::read_dir("/proc") else { return String::new() };
+    let mut found = Vec::new();
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let open = |fd: std::fs::DirEntry| std::fs::read_link(fd.path()).is_ok_and(|to| to == device);
+        if std::fs::read_dir(process.path().join("fd")).is_ok_and(|list| list.flatten().take(4096).any(open)) {
+            found.push(name_of(pid));
+            if found.len() == 8 {
+                break;
+            }
+        }
+    }
+    found.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,6 +92,7 @@ fn a_process_of_its_own() {
     let driver = Shared::new(settings).unwrap();
     match runtime.block_on(driver.promote(reign)) {
         Err(error) => println!("SAYS error {error}"),
+        #[allow(clippy::zombie_processes, reason = "the child must outlive this process: that is the test")]
         Ok(()) if how == "child" => {
             let fd = driver.lock_fd().unwrap();
             rustix::io::fcntl_setfd(&*fd, rustix::io::FdFlags::empty()).unwrap();
@@ -407,7 +408,7 @@ async fn no_permission() {
         let holder = Holder::start(place.folder.path(), "a", 1, "", Some(65534));
         assert!(holder.said.contains("ermission denied") && holder.said.contains("shared"), "{}", holder.said);
     } else {
-        std::fs::set_permissions(place.lock(), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(place.lock(), std::fs::Permissions::from_mode(0o000)).unwrap();
         let error = place.node("a").promote(1).await.unwrap_err().to_string();
         assert!(error.contains("ermission denied") && error.contains("shared/lock"), "{error}");
     }

@@ -19,6 +19,8 @@
 mod folder;
 mod watch;
 
+pub(crate) use folder::{make_folder, sync_folder};
+
 use crate::lock::{self, Description, Record, Use};
 use crate::{EVENTS_MAX, Error, Event, Role, Storage, StorageStatus};
 use futures_util::future::BoxFuture;
