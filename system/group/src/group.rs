@@ -8,13 +8,13 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, watch},
@@ -24,15 +24,13 @@ use tokio::{
 use crate::{
     Error, GroupEvent, Run, Service, ServiceState, ServiceStatus, Settings,
     life::{Birth, Life},
+    rounds,
     spawn::Spawner,
     systemd::{self, Control, Unit},
 };
 
 /// Events wait here for the daemon. Checks that find no room are dropped (the next comes in a second), deaths wait.
 const EVENTS: usize = 64;
-/// While a service starts: between two tries, growing.
-const FIRST_TRY: Duration = Duration::from_millis(2);
-const LAST_TRY: Duration = Duration::from_millis(50);
 /// A service that is not essential is restarted after this, then twice as long each time.
 const REVIVE_FIRST: Duration = Duration::from_secs(1);
 const REVIVE_LAST: Duration = Duration::from_secs(30);
@@ -45,29 +43,29 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 pub struct Group(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    settings: Settings,
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
     spawner: Spawner,
-    events: mpsc::Sender<GroupEvent>,
+    pub(crate) events: mpsc::Sender<GroupEvent>,
     inherit: Mutex<Option<Arc<OwnedFd>>>,
     /// How many stops were asked for.
     stops: watch::Sender<u64>,
-    work: tokio::sync::Mutex<Work>,
+    pub(crate) work: tokio::sync::Mutex<Work>,
     table: Mutex<Vec<ServiceStatus>>,
-    checking: watch::Sender<bool>,
-    check_now: Arc<Notify>,
+    pub(crate) checking: watch::Sender<bool>,
+    pub(crate) check_now: Arc<Notify>,
     /// Odd while an operation runs; a round of checks counts only if this did not change meanwhile.
-    epoch: AtomicU64,
+    pub(crate) epoch: AtomicU64,
 }
 
 /// What is there, by the index of its service.
 #[derive(Debug)]
-struct Work {
+pub(crate) struct Work {
     running: Vec<Option<Running>>,
     /// What a predecessor left was looked for.
     cleared: bool,
     /// Started and not stopped since.
-    wanted: bool,
+    pub(crate) wanted: bool,
 }
 
 #[derive(Debug)]
@@ -145,7 +143,7 @@ impl Group {
             epoch: AtomicU64::new(0),
             settings,
         });
-        tokio::spawn(watch_over(Arc::downgrade(&inner)));
+        tokio::spawn(rounds::watch_over(Arc::downgrade(&inner)));
         Ok((Self(inner), receiver))
     }
 
@@ -304,7 +302,7 @@ impl Inner {
         if cut.has_changed().unwrap_or(true) { Err(Error::Stopped) } else { Ok(work) }
     }
 
-    fn tell(&self, index: usize, change: impl FnOnce(&mut ServiceStatus)) {
+    pub(crate) fn tell(&self, index: usize, change: impl FnOnce(&mut ServiceStatus)) {
         let mut table = held(&self.table);
         let status = &mut table[index];
         let before = status.state;
@@ -414,7 +412,7 @@ impl Inner {
                 biased;
                 _ = cut.changed() => Err(Error::Stopped),
                 how = running.over() => Err(Error::Ended { name: service.name.clone(), how }),
-                () = answers(service, &mut why) => Ok(()),
+                () = rounds::answers(service, &mut why) => Ok(()),
             }
         });
         match ready.await {
@@ -560,96 +558,11 @@ impl Inner {
             cgroups: PathBuf::from(CGROUPS),
         }
     }
-
-    /// One round: every service; those that fail once more.
-    async fn round(&self) -> (bool, String) {
-        let services = self.settings.services.iter().enumerate();
-        let results = join_all(services.map(|(index, service)| async move {
-            let mut result = ask(service).await;
-            if result.is_err() {
-                sleep(self.settings.check_again_after).await;
-                result = ask(service).await;
-            }
-            (index, result)
-        }));
-        let mut failed = Vec::new();
-        for (index, result) in results.await {
-            let service = &self.settings.services[index];
-            self.tell(index, |s| match (&result, s.state) {
-                (Err(why), ServiceState::Up | ServiceState::Failing) => {
-                    if s.state == ServiceState::Up {
-                        tracing::warn!(service = service.name, why, "does not answer");
-                    }
-                    (s.state, s.why) = (ServiceState::Failing, why.clone());
-                }
-                (Ok(()), ServiceState::Failing) => {
-                    tracing::info!(service = service.name, "answers again");
-                    s.state = ServiceState::Up;
-                }
-                _ => {}
-            });
-            if let Err(why) = result
-                && service.essential
-            {
-                failed.push(format!("{}: {why}", service.name));
-            }
-        }
-        (failed.is_empty(), failed.join("; "))
-    }
 }
 
 fn unit_name(run: &Run) -> &str {
     match run {
         Run::Unit { unit } => unit,
         Run::Child { .. } => "",
-    }
-}
-
-/// All checks of a service at once; all must answer.
-async fn ask(service: &Service) -> Result<(), String> {
-    let failed: Vec<String> = join_all(service.check.iter().map(crate::Check::run))
-        .await
-        .into_iter()
-        .filter_map(|result| result.err().map(|failure| failure.to_string()))
-        .collect();
-    if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
-}
-
-/// Until all checks of a service are good; `why` is the last failure.
-async fn answers(service: &Service, why: &mut String) {
-    let mut wait = FIRST_TRY;
-    while let Err(failed) = ask(service).await {
-        *why = failed;
-        sleep(wait).await;
-        wait = (wait * 3 / 2).min(LAST_TRY);
-    }
-}
-
-/// The checks, for as long as the group is there.
-async fn watch_over(group: Weak<Inner>) {
-    loop {
-        let Some(inner) = group.upgrade() else { return };
-        let every = inner.settings.check_every;
-        let mut checking = inner.checking.subscribe();
-        let epoch = inner.epoch.load(Ordering::Acquire);
-        let wanted = epoch % 2 == 0 && inner.work.try_lock().is_ok_and(|work| work.wanted);
-        if *checking.borrow_and_update() && wanted {
-            let (ok, why) = inner.round().await;
-            if inner.epoch.load(Ordering::Acquire) == epoch && *inner.checking.borrow() {
-                let _ = inner.events.try_send(GroupEvent::Checked { ok, why });
-            }
-        }
-        let on = *checking.borrow();
-        let check_now = Arc::clone(&inner.check_now);
-        // The group is not held while waiting, so that it can end.
-        drop(inner);
-        if on {
-            tokio::select! {
-                () = check_now.notified() => {}
-                () = sleep(every) => {}
-            }
-        } else {
-            let _ = checking.changed().await;
-        }
     }
 }

@@ -14,6 +14,7 @@ mod check;
 mod group;
 mod life;
 mod process;
+mod rounds;
 mod spawn;
 mod systemd;
 

@@ -201,9 +201,10 @@ async fn grandchildren_that_leave_the_group_are_found() {
     let notes = tempfile::tempdir().unwrap();
     let (orphan, wiped) = (notes.path().join("orphan"), notes.path().join("wiped"));
     let env = [("ORPHAN", orphan.to_str().unwrap()), ("WIPED", wiped.to_str().unwrap())];
-    // One has a session of its own and no parent any more; the other a session of its own and no environment, but its parent lives.
+    // One has a session of its own and no parent any more; the other a session of its own
+    // and no marker, but its parents live.
     let escape = format!(
-        r#"(setsid sh -c 'echo $$ > $ORPHAN; exec sleep 1000' &); W=$WIPED; env -i setsid sh -c "echo \$\$ > $W; exec sleep 1000" & {PLAY}"#
+        r#"(setsid sh -c 'echo $$ > $ORPHAN; exec sleep 1000' &); W=$WIPED; env -i W=$W setsid sh -c 'sh -c "echo \$\$ > $W; exec sleep 1000"; :' & {PLAY}"#
     );
     let (group, _events, _dir) = group(vec![script("mother", free(), &escape, &env)]);
     group.start().await.unwrap();
@@ -346,7 +347,8 @@ async fn what_is_not_essential_holds_nobody_up_and_comes_back() {
         }
     }
     let status = group.status();
-    assert_eq!((status[1].state, status[2].state), (ServiceState::Died, ServiceState::Up), "{status:?}");
+    // The missing one may be tried in this very moment.
+    assert!(status[1].state != ServiceState::Up && status[2].state == ServiceState::Up, "{status:?}");
     group.stop().await.unwrap();
 }
 
