@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::{Mutex, watch};
@@ -66,6 +67,7 @@ struct Asker {
     settings: ClientSettings,
     seals: Seals,
     link: Mutex<Option<Link>>,
+    openings: AtomicUsize,
     reachable: watch::Sender<bool>,
 }
 
@@ -86,7 +88,13 @@ impl Client {
     #[must_use]
     pub fn new(settings: ClientSettings) -> Self {
         let seals = Seals::new(&settings.key);
-        let asker = Arc::new(Asker { settings, seals, link: Mutex::new(None), reachable: watch::Sender::new(false) });
+        let asker = Arc::new(Asker {
+            settings,
+            seals,
+            link: Mutex::new(None),
+            openings: AtomicUsize::new(0),
+            reachable: watch::Sender::new(false),
+        });
         let prober = tokio::spawn(probe(Arc::clone(&asker)));
         Self { asker, prober }
     }
@@ -187,7 +195,10 @@ impl Asker {
 
     async fn try_open(&self) -> std::io::Result<UdpSocket> {
         let nowhere = || std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-        let peer = tokio::net::lookup_host(&self.settings.address).await?.next().ok_or_else(nowhere)?;
+        // A name with several addresses: another one after each failure.
+        let turn = self.openings.fetch_add(1, Ordering::Relaxed);
+        let found: Vec<_> = tokio::net::lookup_host(&self.settings.address).await?.take(16).collect();
+        let peer = *found.get(turn % found.len().max(1)).ok_or_else(nowhere)?;
         let own: SocketAddr = if peer.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
         let socket = UdpSocket::bind(own).await?;
         // Only datagrams of the witness come in, and an ICMP refusal is seen.

@@ -179,8 +179,11 @@ impl Server {
                 () = shutdown.cancelled() => break,
                 received = hall.socket.recv_from(&mut buffer) => match received {
                     Ok(received) => received,
-                    // Errors of earlier answers come back here (RFC 1122 4.1.3.3); they are the client's.
-                    Err(_) => continue,
+                    // Errors of earlier answers come back here (RFC 1122 4.1.3.3); they are the client's. One that stays must not spin.
+                    Err(_) => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        continue;
+                    }
                 },
             };
             let data = &buffer[..length];
@@ -392,8 +395,15 @@ impl Owner {
                 picture.renewed_at = renewed;
             }
         });
-        if let (Question::Claim { knows, new, .. }, Verdict::Claim(claimed)) = (question, verdict) {
-            tracing::info!(cluster, node, knows, new, outcome = ?claimed, "claim");
+        match (question, verdict) {
+            // Asked again every second while it lasts.
+            (Question::Claim { knows, new, .. }, Verdict::Claim(Claimed::Held { left_ms })) => {
+                tracing::debug!(cluster, node, knows, new, left_ms, "claim: the peer's lease is fresh");
+            }
+            (Question::Claim { knows, new, .. }, Verdict::Claim(claimed)) => {
+                tracing::info!(cluster, node, knows, new, outcome = ?claimed, "claim");
+            }
+            _ => {}
         }
     }
 }

@@ -52,8 +52,17 @@ impl Drop for Running {
     }
 }
 
+/// Outside the range from which the system gives ports by itself: the clients' sockets must not take it while the witness is dead.
 fn free_address() -> SocketAddr {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % 5000 * 2;
+    loop {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::SeqCst)) % 10_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        if std::net::UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn client(listen: SocketAddr, node: u8, key: &Key, lease_ms: u32) -> Client {

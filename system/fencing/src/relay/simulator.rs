@@ -89,7 +89,7 @@ pub struct Mishaps {
     pub noise: AtomicU32,
     /// It is locked by hand: refuses to switch, still measures.
     pub locked: AtomicBool,
-    /// Every answer is sent with the number of the question before.
+    /// Every answer is sent only when the next question comes.
     pub late: AtomicBool,
 }
 
@@ -168,7 +168,7 @@ impl RelaySimulator {
     /// # Errors
     /// The terminal cannot be read or written.
     pub async fn run(mut self) -> io::Result<()> {
-        let (mut rest, mut before) = (Vec::new(), 0);
+        let (mut rest, mut waiting) = (Vec::new(), Vec::new());
         loop {
             let mut buffer = [0; 128];
             let length = self.heard.read(&mut buffer).await?;
@@ -177,7 +177,7 @@ impl RelaySimulator {
                 let asked: Vec<u8> = rest.drain(..=at).collect();
                 let asked = asked.strip_suffix(b"\n").unwrap_or(&asked);
                 if let Some(question) = line::read_question(asked.strip_suffix(b"\r").unwrap_or(asked)) {
-                    self.answer(question, &mut before).await?;
+                    self.answer(question, &mut waiting).await?;
                 }
             }
             if rest.len() > LINE_BYTES {
@@ -186,19 +186,20 @@ impl RelaySimulator {
         }
     }
 
-    async fn answer(&mut self, question: Result<(u8, Question), u8>, before: &mut u8) -> io::Result<()> {
+    async fn answer(&mut self, question: Result<(u8, Question), u8>, waiting: &mut Vec<u8>) -> io::Result<()> {
         let (number, answer) = match question {
             Err(number) => (number, Answer::Error(Code::Command)),
             Ok((number, question)) => (number, self.obey(question).await),
         };
-        let told = if self.mishaps.late.load(Ordering::SeqCst) { *before } else { number };
-        *before = number;
-        let written = line::write_answer(told, &answer);
+        let mut written = line::write_answer(number, &answer);
+        if self.mishaps.late.load(Ordering::SeqCst) {
+            std::mem::swap(waiting, &mut written);
+        }
         if self.mishaps.mute.load(Ordering::SeqCst) {
             return Ok(());
         }
         let noise = self.mishaps.noise.load(Ordering::SeqCst);
-        for turn in 0..noise.min(3) {
+        for turn in 0..if written.is_empty() { 0 } else { noise.min(3) } {
             let mut garbled = written.clone();
             let at = usize::try_from(turn).unwrap_or(0) * 3 % garbled.len().saturating_sub(2);
             garbled[at] ^= 0x05;
