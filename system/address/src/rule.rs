@@ -7,7 +7,8 @@
 //!
 //! The renewal is `flush set` + `add element` in one transaction: kernels before 6.12 cannot change the timeout of an element, and
 //! there is no moment without it. The time is rounded down to the kernel's tick (1 to 10 ms), so it ends early, never late;
-//! [`LEASE_MIN`] keeps it away from zero, which would mean "for ever".
+//! [`LEASE_MIN`] keeps it away from zero, which means "for ever" (older kernels round less than a tick to it). Measured with 250 ticks a
+//! second: the last ping that was answered had been sent 1 to 6 ms before the end.
 //!
 //! Failure classes: [`RuleError::Missing`]: somebody removed the tables (install them again); anything else is the kernel's refusal.
 

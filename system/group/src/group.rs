@@ -148,7 +148,8 @@ impl Group {
     }
 
     /// What children made from now on hold open: the storage's lock, which is free only when the daemon *and* all of them are
-    /// gone. A stop that succeeds lets go of it. Never unlock it explicitly (that would unlock it for all): close it.
+    /// gone. [`Group::stop`] lets go of it when it succeeds; a start that fails keeps it for the
+    /// next try. Never unlock it explicitly (that would unlock it for all): close it.
     pub fn inherit(&self, lock: Option<Arc<OwnedFd>>) {
         *held(&self.0.inherit) = lock;
     }
@@ -189,7 +190,10 @@ impl Group {
         task(async move {
             let mut work = inner.work.lock().await;
             let _busy = Busy::new(&inner);
-            inner.stop(&mut work).await
+            inner.stop(&mut work).await?;
+            // Not where a failed start is cleaned up: the next try needs it.
+            held(&inner.inherit).take();
+            Ok(())
         })
         .await
     }
@@ -447,9 +451,6 @@ impl Inner {
                 tracing::error!(%error, "stop could not be verified");
             }
             first = first.and(ended);
-        }
-        if first.is_ok() {
-            held(&self.inherit).take();
         }
         first
     }

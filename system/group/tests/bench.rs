@@ -249,8 +249,15 @@ async fn the_lock_is_free_after_a_stop() {
     let path = notes.path().join("lock");
     let lock = OwnedFd::from(fs::File::create(&path).unwrap());
     flock(&lock, FlockOperation::LockExclusive).unwrap();
-    let (group, _events, _dir) = group(vec![plain("mail", free())]);
+    let ready = notes.path().join("ready");
+    let needs = format!(r#"[ -e "$READY" ] || exit 1; {PLAY}"#);
+    let service = script("mail", free(), &needs, &[("READY", ready.to_str().unwrap())]);
+    let (group, _events, _dir) = group(vec![service]);
     group.inherit(Some(Arc::new(lock)));
+    // A start that fails lets nobody else in before the next try.
+    group.start().await.unwrap_err();
+    assert!(flock(fs::File::open(&path).unwrap(), FlockOperation::NonBlockingLockExclusive).is_err());
+    fs::write(&ready, "").unwrap();
     group.start().await.unwrap();
     let other = fs::File::open(&path).unwrap();
     assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_err());
