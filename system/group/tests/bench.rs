@@ -4,6 +4,7 @@
 //! `PLAY_BANNER`. Shells around it do the rest: ignore SIGTERM, leave the process group, write down that they end.
 
 #![allow(missing_docs, reason = "a test program")]
+#![allow(clippy::print_stdout, reason = "figures for people")]
 
 use std::{
     fs,
@@ -357,6 +358,25 @@ async fn what_is_not_essential_holds_nobody_up_and_comes_back() {
     // The missing one may be tried in this very moment.
     assert!(status[1].state != ServiceState::Up && status[2].state == ServiceState::Up, "{status:?}");
     group.stop().await.unwrap();
+}
+
+/// Figures for the docs; nothing is asserted of them.
+#[tokio::test]
+async fn figures() {
+    let (group, _events, _dir) = group(vec![plain("mail", free())]);
+    let (mut starts, mut stops) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
+        let begun = Instant::now();
+        group.start().await.unwrap();
+        starts.push(begun.elapsed().as_micros());
+        let begun = Instant::now();
+        group.stop().await.unwrap();
+        stops.push(begun.elapsed().as_micros());
+    }
+    starts.sort_unstable();
+    stops.sort_unstable();
+    println!("start to the first good check: median {} us, worst {} us of 15", starts[7], starts[14]);
+    println!("stop, proven: median {} us, worst {} us", stops[7], stops[14]);
 }
 
 #[tokio::test]
