@@ -147,6 +147,8 @@ impl Life {
             } else {
                 for process in living.iter().filter(|p| !told.contains(&p.pid)) {
                     process::signal(process, Signal::TERM);
+                    // One that was stopped must run to hear it.
+                    process::signal(process, Signal::CONT);
                 }
                 told = living.iter().map(|p| p.pid).collect();
             }

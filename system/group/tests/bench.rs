@@ -178,6 +178,16 @@ async fn what_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[tokio::test]
+async fn what_was_stopped_by_a_signal_hears_sigterm() {
+    let mut frozen = plain("frozen", free());
+    frozen.stop_grace = Duration::from_secs(600);
+    let (group, _events, _dir) = group(vec![frozen]);
+    group.start().await.unwrap();
+    kill_process(pid(pid_of(&group, "frozen")), Signal::STOP).unwrap();
+    timeout(LONG, group.stop()).await.expect("long before its grace is over").unwrap();
+}
+
+#[tokio::test]
 async fn kill_9_while_it_is_being_stopped() {
     let mut deaf = script("deaf", free(), &format!("trap '' TERM; {PLAY}"), &[]);
     deaf.stop_grace = Duration::from_secs(600);
