@@ -9,7 +9,7 @@
 //! locks, data on both sides; what may pass by itself: a lock that another holds, a program that took too long, a busy volume.
 //! A demote that fails means that this node may still write: its caller cuts its own power.
 //!
-//! Drivers: [`shared`] (a folder that both nodes reach, guarded by a lock file: both nodes on one machine), `array` (a
+//! Drivers: [`shared`] (a folder that both nodes reach, guarded by a lock file: both nodes on one machine), [`array`] (a
 //! dual-attached array with SCSI-3 persistent reservations), [`drbd`] (a disk in each node, mirrored by DRBD 8.4).
 
 use futures_util::future::BoxFuture;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use twinpost_heartbeat::{Replication, Writes};
 
+pub mod array;
 pub mod drbd;
 mod error;
 mod lock;

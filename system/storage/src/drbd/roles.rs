@@ -77,7 +77,8 @@ impl Inner {
             Ok(()) => {
                 self.state().told = None;
                 tracing::info!(reign, path = %self.settings.mount.display(), "this node has the mail volume");
-                self.tell(Event::Position(reign.into())).await;
+                let position = self.state().position;
+                self.tell(Event::Position(position)).await;
                 Ok(())
             }
             Err(error) => {
@@ -110,14 +111,14 @@ impl Inner {
         if blank {
             self.volume.make(MAKE).await?;
         }
+        // A volume that is mounted already keeps the header that it was mounted with.
         if !self.volume.mounted()? {
             let (device, written) = (self.settings.device.clone(), header.clone());
             tokio::task::spawn_blocking(move || written.write(&device)).await.map_err(|_| Error::Stopped)??;
+            let mut state = self.state();
+            (state.position, state.header) = (header.reign.into(), header);
         }
-        self.volume.mount(false, self.settings.check, self.settings.promote).await?;
-        let mut state = self.state();
-        (state.position, state.header) = (header.reign.into(), header);
-        Ok(())
+        self.volume.mount(false, self.settings.check, self.settings.promote).await
     }
 
     pub(super) async fn become_primary(&self) -> Result<(), Error> {
