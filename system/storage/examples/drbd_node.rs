@@ -7,7 +7,6 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use twinpost_heartbeat::Writes;
 use twinpost_storage::Storage;
 use twinpost_storage::drbd::{Drbd, Host, Settings, run_handler};
@@ -46,8 +45,15 @@ async fn node(settings: Settings) {
         }
     });
     println!("READY");
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    let (orders, mut lines) = tokio::sync::mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if orders.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    while let Some(line) = lines.recv().await {
         // Orders may overlap, as the daemon's do.
         let driver = Arc::clone(&driver);
         tokio::spawn(async move {
