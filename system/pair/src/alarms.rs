@@ -3,7 +3,7 @@
 //! Contract: a lasting trouble is told once until it is over. The last [`ALARMS_MAX`] are kept, in memory and (best effort: an alarm about a
 //! full disk must not depend on it) in `journal.json`.
 
-use crate::api::{ALARMS_MAX, Alarm, Switch};
+use crate::api::{ALARMS_MAX, Alarm, Severity, Switch};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,11 @@ impl Board {
 
     /// Tells people.
     pub(crate) fn raise(&mut self, alarm: Alarm) {
-        tracing::warn!(code = %alarm.code, severity = ?alarm.severity, "{}", alarm.text.en);
+        if alarm.severity == Severity::Info {
+            tracing::info!(code = %alarm.code, "{}", alarm.text.en);
+        } else {
+            tracing::warn!(code = %alarm.code, severity = ?alarm.severity, "{}", alarm.text.en);
+        }
         if let Some(out) = &self.out {
             out.raise(&alarm);
         }

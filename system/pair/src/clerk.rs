@@ -38,7 +38,6 @@ pub(crate) struct Clerk {
     pub(crate) channel: Option<Arc<dyn PeerChannel>>,
     pub(crate) desk: Option<Arc<dyn Desk>>,
     pub(crate) memory: Arc<Mutex<Memory>>,
-    pub(crate) peer_about: Arc<Mutex<Option<twinpost_peer::About>>>,
     /// Why there is no heart yet.
     pub(crate) before: Arc<Mutex<Option<Text>>>,
 }
@@ -71,26 +70,16 @@ impl Clerk {
     pub(crate) async fn status(&self) -> Status {
         let Some(seen) = self.snapshot().await else {
             let text = self.before.lock().clone().unwrap_or_else(|| ending_words(&self.set));
-            return Status {
-                sentence: text.en,
-                sentence_zh: text.zh,
-                node: self.set.name().to_owned(),
-                storage: Some(self.storage.status()),
-                ..Status::default()
-            };
+            return status::before(&self.set, text, self.storage.status());
         };
+        let about = self.channel.as_ref().and_then(|channel| channel.about());
         let around = Around {
             storage: self.storage.status(),
             pids: self.group.pids().into_iter().map(|(_, pid)| pid).collect(),
             witness: self.witness.as_ref().map(|state| *state.borrow()),
             fencing: self.power.as_ref().map(|power| power.name().to_owned()),
-            channel: self.channel.as_ref().map(|channel| channel.connected()),
-            peer_version: self
-                .peer_about
-                .lock()
-                .as_ref()
-                .map(|about| about.program.clone())
-                .filter(|version| !version.is_empty()),
+            channel: self.channel.as_ref().map(|_| about.is_some()),
+            peer_version: about.map(|about| about.program).filter(|version| !version.is_empty()),
         };
         status::build(&self.set, &seen, around)
     }
@@ -153,7 +142,7 @@ impl Clerk {
         let already = reasons.iter().any(|reason| reason.code == "already_active");
         match &self.channel {
             _ if already => {}
-            Some(channel) if channel.connected() => {}
+            Some(channel) if channel.about().is_some() => {}
             Some(_) => reasons.push(refusal_of(
                 "channel_down",
                 format!(

@@ -28,8 +28,6 @@ use twinpost_heartbeat::State;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Each step of an end by hand.
 const END_STEP_MAX: Duration = Duration::from_secs(25);
-/// Between two questions for the peer's version.
-const ABOUT_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs the pair daemon of one node until `shutdown` is cancelled.
 ///
@@ -69,7 +67,6 @@ pub async fn serve(settings: Settings, parts: Parts, shutdown: CancellationToken
         channel: channel.clone(),
         desk,
         memory: Arc::new(Mutex::new(memory)),
-        peer_about: Arc::new(Mutex::new(None)),
         before: Arc::new(Mutex::new(Some(Text::new("The pair daemon is starting.", "双机守护进程正在启动。")))),
     });
     // All of them end when this is dropped.
@@ -93,10 +90,10 @@ pub async fn serve(settings: Settings, parts: Parts, shutdown: CancellationToken
     let maintenance_left_ms = u32::try_from(clerk.memory.lock().maintenance_left_ms()).unwrap_or(u32::MAX);
 
     let hands = Hands { storage, address, group: Arc::clone(&group), power, witness };
-    let workers = Workers::start(&hands, file, &inputs, &mut tasks);
+    let workers = Workers::start(&hands, file, set.power_on_after_ms, &inputs, &mut tasks);
     listen(&set, &hands, group_events, changes, &inputs, &mut tasks);
     if let Some(channel) = channel {
-        tasks.spawn(ask_about(Arc::clone(&clerk), channel));
+        tasks.spawn(mind_channel(Arc::clone(&clerk), channel));
     }
     if set.realtime {
         real_time::lock_memory();
@@ -121,24 +118,24 @@ pub async fn serve(settings: Settings, parts: Parts, shutdown: CancellationToken
     tracing::info!(node = set.name(), reign = record.map_or(0, |r| r.reign), position, "the pair daemon runs");
 
     tokio::select! {
-        how = &mut ended => return end_of(how),
+        how = &mut ended => return end_of(&how),
         () = shutdown.cancelled() => {}
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let (reply, still_serving) = oneshot::channel();
     if inputs.send(Input::Leave(reply)).await.is_ok() {
         tokio::select! {
-            how = &mut ended => return end_of(how),
+            how = &mut ended => return end_of(&how),
             serving = still_serving => if serving.unwrap_or(true) {
                 stop_by_hand(&hands).await?;
             }
         }
     }
     let _ = inputs.send(Input::End).await;
-    end_of(ended.await)
+    end_of(&ended.await)
 }
 
-fn end_of(how: Result<Ended, oneshot::error::RecvError>) -> Result<(), Error> {
+fn end_of(how: &Result<Ended, oneshot::error::RecvError>) -> Result<(), Error> {
     match how {
         Ok(Ended::Orderly) => Ok(()),
         Ok(Ended::SelfFenced) => Err(Error::SelfFenced),
@@ -306,13 +303,19 @@ fn listen(
     }
 }
 
-/// Asks the peer what it is, and tells people when the machines do not match.
-async fn ask_about(clerk: Arc<Clerk>, channel: Arc<dyn crate::settings::PeerChannel>) {
+/// Tells the channel whether the peer is heard, and people when the machines do not match.
+async fn mind_channel(clerk: Arc<Clerk>, channel: Arc<dyn crate::settings::PeerChannel>) {
+    let set = Arc::clone(&clerk.set);
+    let mut up = false;
     loop {
-        if channel.connected()
-            && let Ok(twinpost_peer::Answer::Version(about)) = channel.call(twinpost_peer::Request::Version).await
-        {
-            let set = &clerk.set;
+        let status = clerk.status().await;
+        channel.heard(status.links.iter().any(|link| link.state == "up"));
+        let about = channel.about();
+        if std::mem::replace(&mut up, about.is_some()) != about.is_some() {
+            tracing::info!(up, "the channel to the peer");
+            clerk.changed.send_modify(|count| *count += 1);
+        }
+        if let Some(about) = about {
             let differ = !set.board.is_empty() && !about.board.is_empty() && set.board != about.board;
             let input = if differ {
                 let (own, peer, name) = (&set.board, &about.board, set.peer_name());
@@ -328,12 +331,11 @@ async fn ask_about(clerk: Arc<Clerk>, channel: Arc<dyn crate::settings::PeerChan
             } else {
                 Input::Over("boards_differ")
             };
-            *clerk.peer_about.lock() = Some(about);
             if clerk.inputs.send(input).await.is_err() {
                 return;
             }
         }
-        tokio::time::sleep(ABOUT_EVERY).await;
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

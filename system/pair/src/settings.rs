@@ -42,6 +42,8 @@ pub struct Settings {
     pub watchdog: Option<PathBuf>,
     /// It resets the node so long after the last feed.
     pub watchdog_ms: u32,
+    /// The peer's power is switched on again so long after it was read back as off; 0: it stays off.
+    pub power_on_after_ms: u32,
     /// Where the service goes back to, until an order says otherwise.
     pub fail_back: FailBack,
     /// Real-time priority and locked memory, where permitted.
@@ -55,7 +57,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings of one node (0 or 1) with defaults: no link, no watchdog, real time where permitted.
+    /// Settings of one node (0 or 1) with defaults: no link, no watchdog, the peer's power on again after 5 s, real time where permitted.
     #[must_use]
     pub fn new(node: u8, cluster: u32, keys: Keys, state_dir: PathBuf, socket: PathBuf) -> Self {
         Self {
@@ -71,6 +73,7 @@ impl Settings {
             socket,
             watchdog: None,
             watchdog_ms: 10_000,
+            power_on_after_ms: 5000,
             fail_back: FailBack::Never,
             realtime: true,
             clients_max: 16,
@@ -154,8 +157,28 @@ pub trait PeerChannel: Send + Sync {
     /// Asks the peer; within the request's own limit.
     fn call(&self, request: twinpost_peer::Request) -> BoxFuture<'_, Result<twinpost_peer::Answer, twinpost_peer::Error>>;
 
-    /// Whether the channel stands.
-    fn connected(&self) -> bool;
+    /// What the peer told about itself, while the channel stands.
+    fn about(&self) -> Option<twinpost_peer::About>;
+
+    /// Whether the peer's frames come: a channel that is down is then worth trying.
+    fn heard(&self, yes: bool);
+}
+
+impl PeerChannel for twinpost_peer::Channel {
+    fn call(&self, request: twinpost_peer::Request) -> BoxFuture<'_, Result<twinpost_peer::Answer, twinpost_peer::Error>> {
+        Box::pin(Self::call(self, request))
+    }
+
+    fn about(&self) -> Option<twinpost_peer::About> {
+        match &*self.state().borrow() {
+            twinpost_peer::State::Up { hello, .. } => Some(hello.about.clone()),
+            twinpost_peer::State::Down { .. } => None,
+        }
+    }
+
+    fn heard(&self, yes: bool) {
+        Self::heard(self, yes);
+    }
 }
 
 /// Requests that the daemon passes on: [`crate::api::Request::PairOffer`], `PairJoin`, `Unpair` and `Conflict`.

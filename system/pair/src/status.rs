@@ -1,6 +1,8 @@
 //! The status for people and programs, made from what the heart's thread sees and what the drivers say.
 
-use crate::api::{FencingStatus, LinkStatus, NodeStatus, ServicesStatus, Status, StorageStatus, WatchdogStatus, WitnessStatus};
+use crate::api::{
+    FencingStatus, LinkStatus, NodeStatus, ServicesStatus, Status, StorageStatus, Text, WatchdogStatus, WitnessStatus,
+};
 use crate::links::name;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -29,6 +31,30 @@ pub(crate) struct Around {
     pub(crate) fencing: Option<String>,
     pub(crate) channel: Option<bool>,
     pub(crate) peer_version: Option<String>,
+}
+
+/// While the heart does not beat yet, or not any more.
+pub(crate) fn before(set: &Settings, text: Text, storage: StorageStatus) -> Status {
+    let node = |name: &str, state: &str| NodeStatus { name: name.to_owned(), state: state.to_owned(), ..NodeStatus::default() };
+    let mut nodes = vec![node(set.name(), "boot"), node(set.peer_name(), "unheard")];
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    let on = [set.eth1.is_some(), set.lan.is_some(), set.serial.is_some()];
+    let link = |(link, on): (Link, bool)| LinkStatus {
+        name: name(link).to_owned(),
+        state: if on { "silent" } else { "off" }.to_owned(),
+        ..LinkStatus::default()
+    };
+    Status {
+        sentence: text.en,
+        sentence_zh: text.zh,
+        node: set.name().to_owned(),
+        takeover: if set.heart.evidence { "evidence" } else { "proof" }.to_owned(),
+        nodes,
+        links: Link::ALL.into_iter().zip(on).map(link).collect(),
+        storage: Some(storage),
+        services: ServicesStatus { state: "stopped".to_owned(), ..ServicesStatus::default() },
+        ..Status::default()
+    }
 }
 
 /// The whole.

@@ -98,7 +98,7 @@ pub(crate) fn of_heart(word: Word, me: &str, peer: &str) -> Alarm {
         Word::Conflict => (
             "conflict",
             Serious,
-            format!("Both nodes hold mail that the other lacks. Nothing is overwritten. Look with `twinpost ctl pair conflict`, then let one node give way: its mail is kept and merged."),
+            "Both nodes hold mail that the other lacks. Nothing is overwritten. Look with `twinpost ctl pair conflict`, then let one node give way: its mail is kept and merged.".to_owned(),
             "两个节点各有对方没有的邮件。不会覆盖任何数据。请用 `twinpost ctl pair conflict` 查看，再让一方让出：其邮件会保留并合并。".to_owned(),
         ),
         Word::PromoteFailed => (

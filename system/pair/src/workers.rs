@@ -107,7 +107,13 @@ pub(crate) struct Hands {
 
 impl Workers {
     /// Starts all workers on this runtime; they end with `tasks`.
-    pub(crate) fn start(hands: &Hands, file: StateFile, inputs: &mpsc::Sender<Input>, tasks: &mut JoinSet<()>) -> Self {
+    pub(crate) fn start(
+        hands: &Hands,
+        file: StateFile,
+        power_on_after_ms: u32,
+        inputs: &mpsc::Sender<Input>,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
         let (disk, records) = watch::channel(None);
         tasks.spawn(disk_worker(file, records, inputs.clone()));
 
@@ -126,7 +132,7 @@ impl Workers {
 
         let fence = hands.power.clone().map(|power| {
             let (ask, asked) = mpsc::channel(1);
-            tasks.spawn(fence_worker(power, asked, inputs.clone()));
+            tasks.spawn(fence_worker(power, power_on_after_ms, asked, inputs.clone()));
             ask
         });
         let (mut claim, mut renew) = (None, None);
@@ -377,13 +383,39 @@ async fn group_worker(
     }
 }
 
-async fn fence_worker(power: Arc<dyn PowerSwitch>, mut asked: mpsc::Receiver<()>, inputs: mpsc::Sender<Input>) {
-    while asked.recv().await.is_some() {
+async fn fence_worker(power: Arc<dyn PowerSwitch>, on_after_ms: u32, mut asked: mpsc::Receiver<()>, inputs: mpsc::Sender<Input>) {
+    let mut on_at = None;
+    loop {
+        let again = async {
+            match on_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ask = asked.recv() => if ask.is_none() {
+                return;
+            },
+            () = again => {
+                on_at = None;
+                // It comes up without any right, as a standby.
+                match power.on().await {
+                    Ok(()) => tracing::info!(switch = power.name(), "the peer's power is on again"),
+                    Err(e) => tracing::warn!(switch = power.name(), error = %e, "the peer's power stays off"),
+                }
+                continue;
+            }
+        }
+        on_at = None;
         let (said, error, answer) = match power.off().await {
             Ok(PowerOff::ReadBackOff) => ("off", None, FenceAnswer::Off),
             Ok(PowerOff::Unread) => ("unread", None, FenceAnswer::Unread),
             Err(e) => ("failed", Some(e.to_string()), FenceAnswer::Failed),
         };
+        if answer == FenceAnswer::Off && on_after_ms > 0 {
+            on_at = Some(tokio::time::Instant::now() + Duration::from_millis(on_after_ms.into()));
+        }
         if inputs.send(Input::Fence { said, error, event: Event::Fence(answer) }).await.is_err() {
             return;
         }

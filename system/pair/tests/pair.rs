@@ -1,5 +1,7 @@
 //! Two daemons over real UDP and real pseudo-terminals, with the shared storage driver.
 
+#![allow(clippy::print_stdout, reason = "how long a takeover took is worth reading, and is no assertion")]
+
 mod rig;
 
 use rig::{Rig, exists, link_of, node_of};

@@ -155,7 +155,7 @@ impl Engine {
             .hash(&mut hasher);
         for link in self.sides.used() {
             let up = self.sides.heard_ms(link, now_ms).is_some_and(|ms| ms < crate::status::link_limit_ms(&self.heart, link));
-            up.hash(&mut hasher);
+            (up, self.sides.troubled(link)).hash(&mut hasher);
         }
         (self.services, &self.services_why, self.writes, self.fence_said).hash(&mut hasher);
         (self.board.journal.alarms.back().map(|alarm| (alarm.at, &alarm.code)), self.board.journal.alarms.len())

@@ -237,7 +237,7 @@ impl<'a> Wire<'a> {
     /// At the modem lines; and asks for a modem when nothing comes.
     fn look(&mut self) -> Option<()> {
         self.quiet = self.quiet.saturating_add(1);
-        if self.quiet % PROBE_AFTER == 0 && self.leaving.is_none() {
+        if self.quiet.is_multiple_of(PROBE_AFTER) && self.leaving.is_none() {
             self.leaving = Some((b"\rAT\r".to_vec(), 0));
         }
         let read = [self.stream.read_data_set_ready(), self.stream.read_carrier_detect(), self.stream.read_clear_to_send()];

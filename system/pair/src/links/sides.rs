@@ -171,6 +171,11 @@ impl Sides {
         self.sides[link.index()].trouble = what;
     }
 
+    /// Whether something is wrong with it.
+    pub(crate) fn troubled(&self, link: Link) -> bool {
+        self.sides[link.index()].trouble.is_some()
+    }
+
     /// Age of the last authentic frame.
     pub(crate) fn heard_ms(&self, link: Link, now_ms: u64) -> Option<u64> {
         self.sides[link.index()].heard_at_ms.map(|at| now_ms.saturating_sub(at))

@@ -48,6 +48,7 @@ pub struct Node {
     pub n: usize,
     pub handle: Handle,
     pub socket: PathBuf,
+    lock: PathBuf,
     pub told: Arc<Told>,
     pub shutdown: CancellationToken,
     task: JoinHandle<Result<(), Error>>,
@@ -90,6 +91,10 @@ impl Rig {
     }
 
     pub fn start_with(&self, set: Settings) -> Node {
+        self.start_changed(set, |_| {})
+    }
+
+    pub fn start_changed(&self, set: Settings, change: impl FnOnce(&mut Parts)) -> Node {
         let n = usize::from(set.heart.node);
         let dir = self.folder(n);
         std::fs::create_dir_all(&dir).expect("a folder");
@@ -103,7 +108,7 @@ impl Rig {
         let (group, group_events) = Group::new(twinpost_group::Settings::new(marker, vec![service])).expect("a group");
         let (handle, door) = door();
         let told = Arc::new(Told::default());
-        let parts = Parts {
+        let mut parts = Parts {
             storage: Arc::new(storage),
             address: Arc::new(address),
             group,
@@ -116,11 +121,12 @@ impl Rig {
             door: Some(door),
             changes: None,
         };
+        change(&mut parts);
         let shutdown = CancellationToken::new();
-        let socket = set.socket.clone();
+        let (socket, lock) = (set.socket.clone(), set.state_dir.join("lock"));
         let span = tracing::info_span!("node", name);
         let task = tokio::spawn(tracing::Instrument::instrument(serve(set, parts, shutdown.clone()), span));
-        Node { n, handle, socket, told, shutdown, task }
+        Node { n, handle, socket, lock, told, shutdown, task }
     }
 }
 
@@ -180,6 +186,7 @@ impl Node {
 
     /// A power cut.
     pub async fn kill(self) {
+        let lock = self.lock.clone();
         let pids = self.status().await.services.pids;
         self.task.abort();
         let _ = self.task.await;
@@ -187,6 +194,18 @@ impl Node {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
             let _ = nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL);
         }
+        // Its workers end when the runtime comes to them; a process would be gone as a whole.
+        let gone = async {
+            while std::fs::File::open(&lock).is_ok_and(|file| file.try_lock().is_err()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("the state file is let go");
+    }
+
+    /// Ends by itself.
+    pub async fn ended(self) -> Result<(), Error> {
+        tokio::time::timeout(PATIENCE, self.task).await.expect("ends in time").expect("no panic")
     }
 
     /// An orderly end.
