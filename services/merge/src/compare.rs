@@ -278,6 +278,7 @@ impl Compare<'_> {
                     name: m.name.clone(),
                     here: here.as_ref().map(|h| h.name.clone()),
                     made_there: !self.other.is_common(m.id.0),
+                    missing_here: here.is_none(),
                     renamed_there: self.happened.mailboxes_renamed.contains(&m.id)
                         && here.as_ref().is_some_and(|h| h.name != m.name),
                     ..MailboxDifference::default()
@@ -411,8 +412,9 @@ impl Compare<'_> {
                     self.artifacts.push(p);
                     continue;
                 }
-                // It was here, and went: only an index that was made again calls it new.
-                if vanished.contains(&place) && !here.uids.contains(&place) {
+                // It was here, and went: only an index that was made again calls it new. Its body must be old, too: a UID alone may
+                // have been given on both sides.
+                if self.other.is_common(p.body.0) && vanished.contains(&place) && !here.uids.contains(&place) {
                     continue;
                 }
             }
@@ -654,7 +656,7 @@ impl Box_ {
     pub fn differs(&self) -> bool {
         let d = &self.difference;
         // What every new account finds tells nothing.
-        let made = d.made_there && d.here.is_none() && d.name != INBOX;
+        let made = d.made_there && d.missing_here && d.name != INBOX;
         made || d.gone_there || d.renamed_there || !d.counts.is_nothing()
     }
 }
@@ -681,7 +683,7 @@ pub(crate) fn count(plan: &mut Plan) {
     for m in plan.boxes.values().filter(|m| m.differs()) {
         let account = accounts.entry(m.there.account).or_insert_with(|| new(&m.there.account));
         totals.mailboxes += 1;
-        totals.mailboxes_made_there += u64::from(m.difference.made_there);
+        totals.mailboxes_made_there += u64::from(m.difference.made_there && m.difference.missing_here);
         totals.counts.add(&m.difference.counts);
         if account.mailboxes.len() < MAILBOXES_MAX {
             account.mailboxes.push(m.difference.clone());

@@ -7,7 +7,10 @@
 use crate::Error;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use std::path::Path;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use twinpost_directory::{Account, AuditQuery, Directory, Settings};
 use twinpost_message::{AccountId, DomainId};
 use twinpost_sql::Location;
@@ -62,51 +65,86 @@ pub trait People: Send + Sync {
     fn fault(&self) -> Option<String>;
 }
 
+/// A copy of the other side's directory in a folder of its own. It holds hashes of passwords, so it does not stay.
+#[derive(Debug)]
+struct Copy {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Copy {
+    fn make(data: &Path, own: &Path) -> Result<Self, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let folder = crate::paths::reports(data);
+        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (new, dir) = (folder.join(format!("new-{name}")), folder.join(format!("directory-{name}")));
+        Self::sweep(&folder);
+        // It has its name when it is locked, so that nobody sweeps it away.
+        let made = std::fs::create_dir_all(&new).and_then(|()| {
+            let lock = File::create(new.join("lock"))?;
+            lock.lock()?;
+            std::fs::rename(&new, &dir)?;
+            Ok(lock)
+        });
+        let lock = made.map_err(|source| Error::File { what: "make", path: dir.clone(), source })?;
+        let copy = Self { dir, _lock: lock };
+        // The index of the log is made again from the log.
+        for end in ["", "-wal"] {
+            let mut from = own.as_os_str().to_owned();
+            from.push(end);
+            match std::fs::copy(&from, copy.dir.join(format!("directory.sqlite{end}"))) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::File { what: "copy", path: from.into(), source }),
+                Ok(_) => {}
+            }
+        }
+        Ok(copy)
+    }
+
+    /// Takes away what a run left that was killed: nobody holds its lock. What cannot be taken away is tried again next time.
+    fn sweep(folder: &Path) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let ours = entry.file_name().to_str().is_some_and(|n| n.starts_with("directory-"));
+            if ours && File::open(entry.path().join("lock")).is_ok_and(|lock| lock.try_lock().is_ok()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // What stays is taken away by the next run.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
 /// The directories of both sides.
 #[derive(Debug)]
 pub struct Directories {
     here: Directory,
     there: Result<Directory, String>,
+    /// The copy; gone with this.
+    _copy: Copy,
 }
 
 impl Directories {
-    /// `here` serves; the other side's is copied from `directory.sqlite` in `aside` into `data/merge/`, and the copy is read. Without
+    /// `here` serves; the other side's is copied from `directory.sqlite` in `aside` into `data/merge/`, and the copy is read, and taken away at the end. Without
     /// it (another engine, damaged) accounts are told by their numbers.
     ///
     /// # Errors
     /// [`Error::File`] when the copy cannot be written.
     pub async fn open(here: Directory, aside: &Path, data: &Path) -> Result<Self, Error> {
         let own = crate::paths::data_of(aside).join("directory.sqlite");
-        let folder = crate::paths::reports(data).join("directory");
-        let copy = folder.join("directory.sqlite");
-        std::fs::create_dir_all(&folder).map_err(|source| Error::File { what: "make", path: folder.clone(), source })?;
-        for end in ["", "-wal", "-shm"] {
-            let (mut from, mut to) = (own.as_os_str().to_owned(), copy.as_os_str().to_owned());
-            from.push(end);
-            to.push(end);
-            match std::fs::remove_file(&to) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::File { what: "remove", path: to.into(), source });
-                }
-                _ => {}
-            }
-            // The index of the log is made again from the log.
-            if end == "-shm" {
-                continue;
-            }
-            match std::fs::copy(&from, &to) {
-                Ok(_) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(Error::File { what: "copy", path: from.into(), source }),
-            }
-        }
+        let kept = Copy::make(data, &own)?;
+        let copy = kept.dir.join("directory.sqlite");
         let there = if copy.is_file() {
             let settings = Settings { readers: 1, ..Settings::default() };
             Directory::open(&Location::Sqlite(copy), settings).await.map_err(|e| e.to_string())
         } else {
             Err(format!("there is no {}", own.display()))
         };
-        Ok(Self { here, there })
+        Ok(Self { here, there, _copy: kept })
     }
 
     fn home(&self, account: &Account) -> Home {

@@ -126,6 +126,8 @@ pub struct MailboxDifference {
     pub here: Option<String>,
     /// It was made there.
     pub made_there: bool,
+    /// It was not here when the run began.
+    pub missing_here: bool,
     /// It was deleted there. Here it stays.
     pub gone_there: bool,
     /// It was renamed there. Here it keeps its name.
@@ -206,7 +208,7 @@ pub struct Totals {
     pub accounts_made_there: u64,
     /// Mailboxes in which something differs.
     pub mailboxes: u64,
-    /// Mailboxes made there.
+    /// Mailboxes made there that were not here when the run began.
     pub mailboxes_made_there: u64,
     /// Messages and flags.
     #[serde(flatten)]

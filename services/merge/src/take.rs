@@ -198,7 +198,7 @@ impl Take<'_> {
             match self.other.store().body(m.placed.body).await {
                 Ok(bytes) => bodies.push((*m, bytes)),
                 Err(error) => {
-                    unreadable.push(format!("message {} of {} cannot be read there: {error}", m.placed.uid, m.placed.received_s))
+                    unreadable.push(format!("message {} of {} cannot be read there: {error}", m.placed.uid, m.placed.received_s));
                 }
             }
         }

@@ -125,6 +125,9 @@ async fn mail_goes_to_whom_it_belongs() {
     let head = *here.head().borrow();
     let again = twinpost_merge::merge(&sides, Options::default(), &Watch::default()).await.unwrap();
     assert_eq!((again.totals.counts.taken, *here.head().borrow()), (0, head));
+    drop(sides);
+    let left: Vec<_> = bytes_of(&world.data().join("merge")).into_keys().map(|p| p.file_name().unwrap().to_owned()).collect();
+    assert!(!left.iter().any(|name| name.to_str().unwrap().contains("sqlite")), "no copy stays: {left:?}");
     d.close().await;
 }
 

@@ -8,13 +8,13 @@
 //! lower number is common, what has a higher one belongs to one side alone.
 //!
 //! Where logs are missing (packs that compaction removed later, or that are damaged), the change logs of the two indexes are
-//! compared row by row from there on, with the hashes of the messages; what then stays undecided counts as not common
+//! compared row by row from there on, with the hashes of the messages; what stays undecided counts as not common
 //! ([`Divergence::exact`]). No common pack and another name in the index: a foreign store.
 
 use crate::db;
 use crate::pack::{Found, Kind, PackReader, Scan};
 use crate::placement::{self, Log, Piece};
-use crate::types::Change;
+use crate::types::{Change, ChangeKind};
 use crate::{Aside, AsideIndex, Error, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -195,31 +195,41 @@ impl Store {
             exact: !gap(&compared.here) && !gap(&compared.there),
         };
         if !found.exact && matches!(aside.index(), AsideIndex::Own) {
+            (found.first_here_s, found.first_there_s) = (None, None);
             self.follow(aside.store(), &mut found).await?;
         }
         Ok(Some(found))
     }
 
-    /// Goes on along the change logs of both indexes while they say the same.
+    /// Goes on along the change logs of both indexes while they say the same. Rows of both sides can be alike in every number and
+    /// second although they speak of different things, and the bodies that would tell are perhaps forgotten. So only a message
+    /// that came, and whose hash both know, proves that everything up to it was common.
     async fn follow(&self, there: &Self, found: &mut Divergence) -> Result<(), Error> {
+        let mut at = found.number;
         loop {
-            let ours = self.changes(found.number, PAGE_ROWS).await?;
-            let theirs = there.changes(found.number, PAGE_ROWS).await?;
+            let (ours, theirs) = (self.changes(at, PAGE_ROWS).await?, there.changes(at, PAGE_ROWS).await?);
             let ids = |rows: &[Change]| rows.iter().map(|c| c.body).filter(|b| b.0 != 0).collect::<Vec<_>>();
             let (our_names, their_names) = (self.body_names(&ids(&ours)).await?, there.body_names(&ids(&theirs)).await?);
             let mut same = 0;
             for (h, t) in ours.iter().zip(&theirs) {
                 let names = (our_names.get(&h.body), their_names.get(&t.body));
                 if h != t || matches!(names, (Some(a), Some(b)) if a != b) {
-                    (found.first_here_s, found.first_there_s) = (Some(h.at_s), Some(t.at_s));
-                    return Ok(());
+                    break;
                 }
-                (found.number, found.common_s) = (h.modseq, Some(h.at_s));
+                let came = matches!(h.kind, ChangeKind::Added | ChangeKind::Spooled);
+                if came && matches!(names, (Some(_), Some(_))) {
+                    (found.number, found.common_s) = (h.modseq, Some(h.at_s));
+                    (found.first_here_s, found.first_there_s) = (None, None);
+                } else {
+                    found.first_here_s.get_or_insert(h.at_s);
+                    found.first_there_s.get_or_insert(t.at_s);
+                }
+                at = h.modseq;
                 same += 1;
             }
             if same < PAGE_ROWS {
-                found.first_here_s = ours.get(same).map(|c| c.at_s);
-                found.first_there_s = theirs.get(same).map(|c| c.at_s);
+                found.first_here_s = found.first_here_s.or(ours.get(same).map(|c| c.at_s));
+                found.first_there_s = found.first_there_s.or(theirs.get(same).map(|c| c.at_s));
                 return Ok(());
             }
         }
