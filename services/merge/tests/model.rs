@@ -267,7 +267,7 @@ async fn check(common: Vec<Step>, ours: Vec<Step>, theirs: Vec<Step>, index: Ind
 
 /// More with the variable of proptest.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(25)
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(16)
 }
 
 proptest! {
