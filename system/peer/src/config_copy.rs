@@ -179,7 +179,7 @@ impl ConfigCopy {
                 if changed {
                     match &settled {
                         Settled::Conflict => {
-                            tracing::error!("both nodes have changed the configuration: choose one with `pair conflict`")
+                            tracing::error!("both nodes have changed the configuration: choose one with `pair conflict`");
                         }
                         Settled::TheyRefuse { faults } | Settled::WeRefuse { faults } => {
                             tracing::error!(

@@ -88,6 +88,9 @@ pub struct Paired {
     pub pair: Pair,
     /// What was done.
     pub kind: Kind,
+    /// Whether the other node set the terms. Where that is so and the kind is a replacement, this node is the blank one: its document yields
+    /// ([`twinpost_config::history::History::yield_to_other`]) and its data is never the source.
+    pub follows: bool,
     /// What a person should know: other boards, other versions.
     pub warnings: Vec<String>,
 }
@@ -272,11 +275,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Side<S> {
         // Both come to the same end, so a refusal need not be sent.
         let plan = if self.offers { plan(ours, others)? } else { plan(others, ours)? };
         let partner = Partner { key: self.key.clone(), about: theirs.about.clone() };
-        let pair = if plan.offerer_rules == self.offers {
-            self.rule(plan.kind, present, partner).await?
-        } else {
-            self.follow(plan.kind, partner).await?
-        };
+        let follows = plan.offerer_rules != self.offers;
+        let pair = if follows { self.follow(plan.kind, partner).await? } else { self.rule(plan.kind, present, partner).await? };
         let mut warnings = Vec::new();
         for (what, ours, others) in
             [("boards", &mine.about.board, &theirs.about.board), ("program versions", &mine.about.program, &theirs.about.program)]
@@ -289,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Side<S> {
             }
         }
         tracing::info!(cluster = pair.cluster, node = %pair.node, partner = theirs.about.name, kind = ?plan.kind, "paired");
-        Ok(Paired { pair, kind: plan.kind, warnings })
+        Ok(Paired { pair, kind: plan.kind, follows, warnings })
     }
 
     async fn rule(&mut self, kind: Kind, present: Option<Pair>, partner: Partner) -> Result<Pair, Error> {

@@ -165,6 +165,8 @@ pub(crate) fn peer_key(connection: &CommonState) -> Option<PublicKey> {
     key_of(connection.peer_certificates()?.first()?).ok()
 }
 
+// As `map_err` wants it.
+#[allow(clippy::needless_pass_by_value)]
 fn setup(why: rustls::Error) -> Error {
     Error::Crypto { what: "preparing TLS", why: why.to_string() }
 }

@@ -232,6 +232,28 @@ impl History {
         Ok(Seen::New(made))
     }
 
+    /// This node's document yields to the other node's from now on, as one of the factory does: for a blank node that replaces another.
+    /// What was here stays in the history.
+    ///
+    /// # Errors
+    /// Those of [`History::take`] for an edit by hand; [`HistoryError::File`].
+    pub fn yield_to_other(&mut self, validate: Validate<'_>) -> Result<(), HistoryError> {
+        match self.undisturbed(validate) {
+            Ok(()) | Err(HistoryError::Meanwhile { .. }) => {}
+            Err(why) => return Err(why),
+        }
+        let Some(head) = self.head.as_ref().filter(|head| head.number > 0) else { return Ok(()) };
+        let made = Generation::new(0, Vec::new(), 0, "yields", &head.text);
+        self.keep(&made)?;
+        let mut next = State { head: Some(made.id.clone()), kept: self.state.kept.clone(), ..State::default() };
+        next.kept.retain(|id| *id != made.id);
+        next.kept.insert(0, made.id.clone());
+        self.save(&next)?;
+        self.state = next;
+        self.head = Some(made);
+        Ok(())
+    }
+
     /// No edit by hand is in the way of a write.
     pub(super) fn undisturbed(&mut self, validate: Validate<'_>) -> Result<(), HistoryError> {
         let edited = |path: &Path, faults| HistoryError::Edited { path: path.to_owned(), faults };

@@ -209,6 +209,16 @@ fn a_new_node_and_a_factory_document_yield() {
     let mut edited = Node::new(Some("factory"));
     edited.take("work").expect("taken");
     assert_eq!(exchange(&mut a, &mut edited, false), Settled::Conflict);
+    // Unless a person said that this node is the blank one.
+    edited.history.yield_to_other(&judge(true)).expect("yields");
+    assert_eq!((edited.reopen(), edited.file().as_str()), (Seen::Same, "work"));
+    assert_eq!(exchange(&mut edited, &mut a, false), Settled::Agreed);
+    assert_eq!((a.file().as_str(), edited.file().as_str()), ("mine", "mine"));
+    let kept = edited.history.kept().to_vec();
+    assert!(
+        kept.iter().any(|id| edited.history.generation(id).expect("read").is_some_and(|g| g.text == "work")),
+        "what was here is kept"
+    );
 }
 
 #[test]

@@ -111,6 +111,7 @@ async fn a_blank_node_replaces_a_partner_only_on_the_administrators_word() {
         assert_eq!((nodes.a.pair(), nodes.b.pair()), (Some(before.clone()), None));
         let ends = both(true).await.map(|end| end.expect("paired"));
         assert!(ends.iter().all(|end| end.kind == Kind::Replacement));
+        assert_eq!([ends[0].follows, ends[1].follows], [!blank_joins, blank_joins], "the blank node follows");
         assert_eq!(assert_pair(&nodes.path("a"), &nodes.path("b")), before.cluster);
         let after = nodes.a.pair().expect("paired");
         assert_eq!((after.node, after.witness_key, after.keys.epoch), (before.node, before.witness_key, before.keys.epoch + 1));
