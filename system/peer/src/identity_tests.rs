@@ -65,7 +65,7 @@ fn each_fault_of_a_file_is_told_once_and_says_what_to_do() -> Result<(), Error> 
     Identity::couple(&dir_a, &dir_b, ["a", "b"])?;
     let pair = fs::read(dir_a.join(PAIR)).expect("read");
     // Every single flipped bit and every cut is noticed.
-    for at in (0..pair.len() - 1).step_by(7) {
+    for at in 0..pair.len() - 1 {
         let mut bad = pair.clone();
         bad[at] ^= 1 << (at % 8);
         fs::write(dir_a.join(PAIR), &bad).expect("written");
