@@ -57,7 +57,7 @@ async fn stream(inner: &Inner) -> Result<(), Error> {
             Ok(_) => {}
             Err(e) => return Err(error(format!("cannot be read: {e}"))),
         }
-        let was = view.replication.clone();
+        let was = view.clone();
         match view.take(resource, &String::from_utf8_lossy(&line)) {
             Notice::Nothing => {}
             Notice::SplitBrain => inner.split_brain().await,
@@ -74,12 +74,12 @@ async fn stream(inner: &Inner) -> Result<(), Error> {
 }
 
 /// What follows from a change.
-async fn after(inner: &Inner, was: &str, view: &View) {
+async fn after(inner: &Inner, was: &View, view: &View) {
     let syncing = |word: &str| word.starts_with("Sync") || word.starts_with("PausedSync");
     let verifying = |word: &str| word.starts_with("Verify");
     {
         let mut state = inner.state();
-        if syncing(&view.replication) && !syncing(was) {
+        if syncing(&view.replication) && !syncing(&was.replication) {
             state.resync_kib = view.out_of_sync_kib.unwrap_or(0);
         }
         if syncing(&view.replication) {
@@ -91,7 +91,7 @@ async fn after(inner: &Inner, was: &str, view: &View) {
             state.done_percent = view.done_percent;
         } else {
             state.done_percent = None;
-            if state.verifying && verifying(was) {
+            if state.verifying && verifying(&was.replication) {
                 state.verifying = false;
                 state.verified = view.out_of_sync_kib;
                 let kib = view.out_of_sync_kib.unwrap_or(0);
@@ -107,7 +107,9 @@ async fn after(inner: &Inner, was: &str, view: &View) {
         }
     }
     inner.tell_mirror().await;
-    if view.replication == "Established" && was != "Established" && !inner.mode().active() {
+    let news =
+        (view.replication == "Established" && was.replication != "Established") || (was.peer_primary && !view.peer_primary);
+    if news && !inner.mode().active() {
         // What came over may be of another reign.
         if let Err(error) = inner.tell_position().await {
             tracing::warn!(%error, "the position of the mail volume is not known");
@@ -159,6 +161,12 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             let news = std::mem::replace(&mut inner.state().trouble, text.clone()) != text;
             if news {
                 tracing::warn!(%error, "the mirror needs attention");
+            }
+        }
+        if inner.mode() == Mode::Standby && view.of_standby() == Replication::CopyWhole {
+            // The active writes the reign into the volume, and it comes over like any block: nothing tells of it.
+            if let Err(error) = inner.tell_position().await {
+                tracing::debug!(%error, "the position of the mail volume is not known");
             }
         }
         if view.replication.starts_with("Sync") || view.replication.starts_with("Verify") {

@@ -230,7 +230,12 @@ impl Inner {
     }
 
     async fn read_position(&self) -> Result<u64, Error> {
-        if self.blank().await? {
+        // A whole copy has a history; of any other the generation must be asked.
+        let whole = {
+            let view = self.view.borrow();
+            view.complete && view.of_standby() == Replication::CopyWhole
+        };
+        if !whole && self.blank().await? {
             return Ok(0);
         }
         let header = self.read_header().await?;
