@@ -103,7 +103,7 @@ impl Node {
             .args(["--pdeathsig", "TERM"])
             .args(before)
             .arg(program())
-            .arg("up")
+            .args(["up", "--nodes", "1"])
             .arg("--dir")
             .arg(self.dir())
             .args(&self.arguments);

@@ -123,12 +123,7 @@ impl Life {
     /// Sends a signal to all of it.
     pub fn signal(&self, signal: Signal) -> usize {
         let members = self.members();
-        for pid in &members {
-            if let Ok(pid) = i32::try_from(*pid) {
-                // One that ended meanwhile needs no signal.
-                let _ = kill(Pid::from_raw(pid), signal);
-            }
-        }
+        members.iter().for_each(|pid| send(*pid, signal));
         members.len()
     }
 
@@ -138,14 +133,30 @@ impl Life {
     /// A sentence with the numbers of those that did not end in time.
     pub async fn kill(&self, within: Duration) -> Result<(), String> {
         let end = Instant::now() + within;
-        // What a dying process started meanwhile is found by the next look.
-        while self.signal(Signal::SIGKILL) > 0 {
-            if Instant::now() > end {
-                return Err(format!("these processes do not end although they were killed: {:?}", self.members()));
+        // The leader starts again what dies: it stands still first and ends last. (It also must not end before its children: the kernel
+        // lets stopped processes go on that have lost the leader of their session, setsid(2).) A node that resets itself is its own leader.
+        if self.pid != std::process::id() && self.leader_runs() {
+            send(self.pid, Signal::SIGSTOP);
+        }
+        loop {
+            let members = self.members();
+            if members.is_empty() {
+                return Ok(());
             }
+            if Instant::now() > end {
+                return Err(format!("these processes do not end although they were killed: {members:?}"));
+            }
+            // What a dying process started meanwhile is found by the next look.
+            members.iter().rev().for_each(|pid| send(*pid, Signal::SIGKILL));
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(())
+    }
+}
+
+/// Sends a signal to a process that may have ended meanwhile.
+fn send(pid: u32, signal: Signal) {
+    if let Ok(pid) = i32::try_from(pid) {
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 

@@ -156,15 +156,17 @@ impl Book {
     /// # Errors
     /// The file that it tells of cannot be read.
     #[allow(clippy::print_stdout, reason = "this is what `up` is asked for: a person reads it")]
-    pub fn announce(&self, active: Option<&str>) -> Result<(), String> {
+    pub fn announce(&self) -> Result<(), String> {
         let path = self.dir.join("endpoints.json");
         let bytes = std::fs::read(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-        println!("{}", self.words(&value, active));
+        println!("{}", self.words(&value));
         Ok(())
     }
 
-    fn words(&self, value: &Value, active: Option<&str>) -> String {
+    fn words(&self, value: &Value) -> String {
+        let serves = |node: &&Value| node.pointer("/pids/mail").is_some();
+        let active = value["nodes"].as_array().and_then(|nodes| nodes.iter().find(serves)).and_then(|node| node["name"].as_str());
         let port = |name: &str| self.port(name).map_or_else(|| "off".to_owned(), |port| port.to_string());
         let (address, ca, dir) = (self.address(), self.certificate_authority(), self.dir.display());
         let mut text = format!(

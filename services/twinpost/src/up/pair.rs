@@ -64,6 +64,8 @@ pub async fn up(dir: &Path, arguments: &Up) -> Result<(), String> {
         rack: None,
         hurried: arguments.only.is_some(),
         silent: founding.new && arguments.only.is_none(),
+        opened: false,
+        announced: false,
     };
     house.live(claims, founding).await
 }
@@ -93,6 +95,10 @@ struct House {
     hurried: bool,
     /// `endpoints.json` is not written before the service answers: a new pair is of no use earlier.
     silent: bool,
+    /// The service answers.
+    opened: bool,
+    /// It was said how to use it.
+    announced: bool,
 }
 
 /// The ways by which this house hears.
@@ -142,10 +148,8 @@ impl House {
                 }
                 Some(made) = opened.recv() => match made {
                     Ok(made) => {
-                        self.silent = false;
+                        (self.silent, self.opened) = (false, true);
                         self.book.demo(made);
-                        self.write()?;
-                        self.book.announce(self.active())?;
                     }
                     Err(why) => break Err(why),
                 },
@@ -154,6 +158,10 @@ impl House {
             }
             if !self.silent {
                 self.write()?;
+            }
+            if self.opened && !self.announced && self.places.keys().all(|name| self.reports.contains_key(name)) {
+                self.book.announce()?;
+                self.announced = true;
             }
         };
         opening.abort();
