@@ -51,7 +51,7 @@ async fn a_connection_is_kept_and_replaced_when_it_has_died() {
         let answer = client.send(&Request::new(Method::GET, "/"), LIMIT).await.unwrap();
         assert_eq!((answer.status.as_u16(), &answer.body[..], answer.header(&header::ETAG)), (200, &b"yes"[..], Some("\"7\"")));
         // Two requests a connection.
-        assert_eq!(connections.load(Ordering::SeqCst), (sent + 1) / 2);
+        assert_eq!(connections.load(Ordering::SeqCst), sent.div_ceil(2));
     }
 }
 

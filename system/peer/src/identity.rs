@@ -186,7 +186,7 @@ impl Identity {
     pub fn learn(&self, about: &About) -> Result<(), Error> {
         let _files = self.lock();
         match self.pair() {
-            Some(mut pair) if pair.partner.about != *about => {
+            Some(mut pair) if pair.partner.about != *about && about.is_short() => {
                 pair.partner.about = about.clone();
                 self.store(pair)
             }

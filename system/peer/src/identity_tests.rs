@@ -97,6 +97,11 @@ fn frame_keys_change_on_disk_before_anyone_sees_them() -> Result<(), Error> {
     a.change_keys(&KeyStep::Use { epoch: 2 })?;
     assert_eq!(Identity::load(&dir_a)?.pair().expect("paired").keys.current, next.key);
     assert!(matches!(a.change_keys(&KeyStep::Use { epoch: 7 }), Err(Error::Answer(_))));
+    let long = About { name: "x".repeat(100_000), ..About::default() };
+    a.learn(&long)?;
+    assert_eq!(Identity::load(&dir_a)?.pair(), a.pair(), "what the partner tells cannot make the file unreadable");
+    a.learn(&About { name: "b2".to_owned(), ..About::default() })?;
+    assert_eq!(Identity::load(&dir_a)?.pair().expect("paired").partner.about.name, "b2");
     a.unpair()?;
     assert!(matches!(a.change_keys(&KeyStep::Use { epoch: 2 }), Err(Error::NotPaired)));
     assert_eq!(Identity::load(&dir_a)?.pair(), None);

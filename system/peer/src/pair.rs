@@ -59,6 +59,13 @@ pub struct About {
     pub program: String,
 }
 
+impl About {
+    /// Short enough to be kept: the file of a pair is a few kilobytes.
+    pub(crate) fn is_short(&self) -> bool {
+        [&self.name, &self.board, &self.program].iter().all(|text| text.len() <= 400)
+    }
+}
+
 /// The partner as pinned.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Partner {

@@ -266,7 +266,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Side<S> {
         };
         self.say(&Say::Card(mine.clone())).await?;
         let theirs = match self.hear().await? {
-            Say::Card(card) => card,
+            Say::Card(card) if card.about.is_short() => card,
+            Say::Card(_) => return Err(self.interrupted("the other node's name, board or version is too long")),
             other => return Err(self.out_of_turn(&other)),
         };
         let own_key = self.identity.public().clone();
