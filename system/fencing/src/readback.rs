@@ -87,24 +87,30 @@ impl<D: Device> Verified<D> {
         let _turn = turn.map_err(|_| self.late("wait for its turn", times.limit))?;
         let mut ordered = self.order(false, end).await;
         let mut off_since: Option<Instant> = None;
+        let mut unread = None;
         while Instant::now() < end {
             match self.read_once(end).await {
-                Ok(Power::Off) => {
-                    let since = *off_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= times.settle && since != Instant::now() {
-                        return Ok(PowerOff::ReadBackOff);
-                    }
-                }
-                // Off, and on again by itself: not off.
-                Ok(Power::On) if off_since.take().is_some() => ordered = self.order(false, end).await,
+                Ok(Power::Off) => match off_since {
+                    Some(since) if since.elapsed() >= times.settle => return Ok(PowerOff::ReadBackOff),
+                    Some(_) => {}
+                    None => off_since = Some(Instant::now()),
+                },
+                // Off, and on again by itself: not off. What becomes of the new order, the next reading tells.
+                Ok(Power::On) if off_since.take().is_some() => match self.order(false, end).await {
+                    Ok(()) => ordered = Ok(()),
+                    Err(error) => unread = Some(error),
+                },
                 Ok(Power::On) | Err(_) if refused(&ordered) => break,
                 Ok(Power::On | Power::Unknown) => off_since = None,
                 Err(error) => {
                     off_since = None;
-                    tracing::warn!(switch = self.device.name(), %error, "the power cannot be read back");
+                    unread = Some(error);
                 }
             }
             sleep(if off_since.is_some() { times.settle.max(Duration::from_millis(1)) } else { times.poll }).await;
+        }
+        if let (Ok(()), Some(error)) = (&ordered, unread) {
+            tracing::warn!(switch = self.device.name(), %error, "the order was taken, but the power cannot be read back");
         }
         ordered.map(|()| PowerOff::Unread)
     }
@@ -210,7 +216,7 @@ mod tests {
     const OFF: Result<Power, Error> = Ok(Power::Off);
     const BETWEEN: Result<Power, Error> = Ok(Power::Unknown);
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn off_is_what_was_read_twice() {
         for readings in [&[OFF][..], &[ON, ON, OFF], &[BETWEEN, OFF], &[Err(no()), OFF], &[OFF, BETWEEN, OFF]] {
             let switch = Verified::of(scripted(readings));
@@ -219,21 +225,21 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_accepted_order_alone_is_no_proof() {
         for readings in [&[ON][..], &[BETWEEN], &[Err(no())], &[OFF, ON], &[OFF, Err(no())], &[OFF, BETWEEN]] {
             assert_eq!(Verified::of(scripted(readings)).off().await.unwrap(), PowerOff::Unread, "{readings:?}");
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn power_that_comes_back_is_ordered_off_again() {
         let switch = Verified::of(scripted(&[OFF, ON, OFF]));
         assert_eq!(switch.off().await.unwrap(), PowerOff::ReadBackOff);
         assert_eq!(*switch.device.orders.lock().unwrap(), [false, false]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_refused_order_counts_by_what_is_read() {
         let refusing = |readings: &[Result<Power, Error>]| Verified::of(Scripted { refuses: true, ..scripted(readings) });
         assert_eq!(refusing(&[OFF]).off().await.unwrap(), PowerOff::ReadBackOff, "off already");
@@ -245,14 +251,14 @@ mod tests {
         assert!(refusing(&[ON]).on().await.is_ok());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_order_that_hangs_may_still_take_effect() {
         let hanging = |readings: &[Result<Power, Error>]| Verified::of(Scripted { hangs: true, ..scripted(readings) });
         assert_eq!(hanging(&[ON, OFF]).off().await.unwrap(), PowerOff::ReadBackOff);
         assert!(matches!(hanging(&[ON]).off().await, Err(Error::TimedOut { doing: "switch off", .. })));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn on_is_what_was_read() {
         assert!(Verified::of(scripted(&[OFF, BETWEEN, ON])).on().await.is_ok());
         assert!(matches!(Verified::of(scripted(&[OFF])).on().await, Err(Error::StaysOff { .. })));

@@ -22,10 +22,10 @@ const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 /// How to log in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum RedfishAuth {
-    /// HTTP Basic with every request (DSP0266 13.3.2).
+    /// HTTP Basic with every request (DSP0266, HTTP Basic authentication).
     #[default]
     Basic,
-    /// A session (DSP0266 13.3.4).
+    /// A session (DSP0266, Redfish session login authentication).
     Session,
 }
 
@@ -116,7 +116,7 @@ fn power(system: &Value) -> Option<Power> {
     })
 }
 
-/// The service's own words (DSP0266 8.6), or the begin of what it said.
+/// The service's own words (DSP0266, error responses), or the begin of what it said.
 fn words(answer: &Answer) -> String {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let error = &body["error"];
@@ -172,7 +172,7 @@ impl Service {
         self.settings.times.step
     }
 
-    /// DSP0266 13.3.4: POST to the sessions; the token comes in a header.
+    /// DSP0266, session login: POST to the sessions; the token comes in a header.
     async fn open_session(&self, known: &mut Known) -> Result<String, Error> {
         let doing = "log in";
         let root = self.http.send(&Request::new(Method::GET, ROOT), self.step()).await.map_err(self.failed(doing))?;
@@ -299,7 +299,7 @@ impl Device for Service {
     }
 }
 
-/// RFC 4648 4, for the one header that needs it.
+/// For the one header that needs it.
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)

@@ -39,7 +39,7 @@ impl Machine {
         let mut command = Command::new("qemu-system-x86_64");
         let child = command.args(arguments(&socket)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn();
         let machine = Self { child: child.expect("qemu-system-x86 is installed"), socket, _dir: dir };
-        let switch = machine.switch(QmpOrder::Quit, 2000);
+        let switch = machine.switch(QmpOrder::Quit, 15_000);
         let up = async {
             while switch.read().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -70,7 +70,7 @@ async fn quit_ends_the_process_and_that_is_read() {
     // Nothing starts it again here.
     assert!(matches!(switch.on().await, Err(Error::Unreachable { .. })));
     // A switch that never saw this machine does not know whether the socket is the right one.
-    assert!(matches!(machine.switch(QmpOrder::Quit, 2000).off().await, Err(Error::Unreachable { .. })));
+    assert!(matches!(machine.switch(QmpOrder::Quit, 15_000).off().await, Err(Error::Unreachable { .. })));
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn held_machines_stand_still_with_empty_memory() {
 async fn a_guest_that_does_not_follow_is_unread() {
     let mut machine = Machine::start().await;
     // There is no guest, so nobody follows.
-    assert_eq!(machine.switch(QmpOrder::PowerDown, 400).off().await.unwrap(), PowerOff::Unread);
+    assert_eq!(machine.switch(QmpOrder::PowerDown, 1500).off().await.unwrap(), PowerOff::Unread);
     assert!(!machine.has_ended());
 }
 
@@ -140,14 +140,14 @@ async fn peers_that_pretend_prove_nothing() {
     let running = b"{\"return\": {\"status\": \"running\", \"running\": true}}\r\n";
     let yes = move |line: &str| if line.contains("query-status") { running.to_vec() } else { b"{\"return\": {}}\r\n".to_vec() };
     let (socket, _dir) = pretend(GREETING, yes);
-    assert_eq!(switch(&socket, 300).off().await.unwrap(), PowerOff::Unread);
+    assert_eq!(switch(&socket, 1500).off().await.unwrap(), PowerOff::Unread);
     // Refuses.
     let no = |line: &str| {
         let error = b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"not now\"}}\r\n".to_vec();
         if line.contains("qmp_capabilities") { b"{\"return\": {}}\r\n".to_vec() } else { error }
     };
     let (socket, _dir) = pretend(GREETING, no);
-    assert!(matches!(switch(&socket, 5000).off().await, Err(Error::Refused { why, .. }) if why == "not now"));
+    assert!(matches!(switch(&socket, 15_000).off().await, Err(Error::Refused { why, .. }) if why == "not now"));
     // Hangs, before and after its greeting.
     for greeting in [&b""[..], GREETING] {
         let (socket, _dir) = pretend(greeting, |_| Vec::new());
@@ -155,11 +155,11 @@ async fn peers_that_pretend_prove_nothing() {
     }
     // Garbage, as greeting and as answer; a line without an end.
     let (socket, _dir) = pretend(b"SSH-2.0-OpenSSH\r\n", |_| Vec::new());
-    assert!(matches!(switch(&socket, 5000).off().await, Err(Error::Garbage { .. })));
+    assert!(matches!(switch(&socket, 15_000).off().await, Err(Error::Garbage { .. })));
     let (socket, _dir) = pretend(GREETING, |_| b"\xff\xfe\n".to_vec());
-    assert!(matches!(switch(&socket, 5000).read().await, Err(Error::Garbage { .. })));
+    assert!(matches!(switch(&socket, 15_000).read().await, Err(Error::Garbage { .. })));
     let (socket, _dir) = pretend(GREETING, |_| vec![b'x'; 100_000]);
-    assert!(matches!(switch(&socket, 5000).read().await, Err(Error::Garbage { .. })));
+    assert!(matches!(switch(&socket, 15_000).read().await, Err(Error::Garbage { .. })));
     // Events are no answers, however many.
     let events = |line: &str| {
         let event = b"{\"event\": \"STOP\", \"timestamp\": {}}\r\n".repeat(3);
@@ -182,7 +182,7 @@ async fn peers_that_pretend_prove_nothing() {
         format!("{{\"return\": {{\"status\": \"{state}\", \"running\": {}}}}}\r\n", state == "running").into_bytes()
     };
     let (socket, _dir) = pretend(GREETING, flaps);
-    assert_eq!(switch(&socket, 400).off().await.unwrap(), PowerOff::Unread);
+    assert_eq!(switch(&socket, 1500).off().await.unwrap(), PowerOff::Unread);
     // Nobody.
     assert!(matches!(switch(Path::new("/nonexistent/qmp"), 5000).off().await, Err(Error::Unreachable { .. })));
 }

@@ -70,11 +70,11 @@ async fn many_hands_take_turns() {
 async fn a_welded_relay_is_no_proof() {
     let bench = Bench::new();
     bench.board.welded.store(true, Ordering::SeqCst);
-    assert_eq!(bench.switch(1, 300).off().await.unwrap(), PowerOff::Unread);
+    assert_eq!(bench.switch(1, 1500).off().await.unwrap(), PowerOff::Unread);
     bench.board.welded.store(false, Ordering::SeqCst);
     bench.board.turn(1, false);
     bench.board.welded.store(true, Ordering::SeqCst);
-    assert!(matches!(bench.switch(1, 300).on().await, Err(Error::StaysOff { .. })));
+    assert!(matches!(bench.switch(1, 1500).on().await, Err(Error::StaysOff { .. })));
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn silence_and_noise_are_told_apart_and_prove_nothing() {
     assert!(!bench.board.is_lit(1), "the order was obeyed all the same, so nothing is known");
     bench.mishaps.mute.store(false, Ordering::SeqCst);
     bench.mishaps.noise.store(u32::MAX, Ordering::SeqCst);
-    assert!(matches!(bench.switch(1, 300).read().await, Err(Error::Garbage { .. })));
+    assert!(matches!(bench.switch(1, 2000).read().await, Err(Error::Garbage { .. })));
     // Noise before the answer is only noise.
     bench.mishaps.noise.store(2, Ordering::SeqCst);
     assert_eq!(bench.switch(1, 20_000).off().await.unwrap(), PowerOff::ReadBackOff);
@@ -134,7 +134,7 @@ async fn power_that_comes_back_by_itself_is_switched_off_again_or_unread() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    assert_eq!(bench.switch(1, 400).off().await.unwrap(), PowerOff::Unread);
+    assert_eq!(bench.switch(1, 1500).off().await.unwrap(), PowerOff::Unread);
     stop.store(true, Ordering::SeqCst);
     spring.await.unwrap();
     assert_eq!(bench.switch(1, 20_000).off().await.unwrap(), PowerOff::ReadBackOff);
@@ -143,7 +143,7 @@ async fn power_that_comes_back_by_itself_is_switched_off_again_or_unread() {
 #[tokio::test]
 async fn a_switch_that_is_unplugged_and_plugged_in_again() {
     let mut bench = Bench::new();
-    let switch = bench.switch(1, 2000);
+    let switch = bench.switch(1, 20_000);
     assert_eq!(switch.read().await.unwrap(), Power::On);
     bench.running.abort();
     assert!((&mut bench.running).await.is_err());

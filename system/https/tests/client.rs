@@ -47,7 +47,7 @@ const YES: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: \"7\"\r\n\r\n
 async fn a_connection_is_kept_and_replaced_when_it_has_died() {
     let (base, connections) = server(&[YES, YES]).await;
     let client = Client::new(&base, None, None).unwrap();
-    for sent in 1..=6 {
+    for sent in 1..=6usize {
         let answer = client.send(&Request::new(Method::GET, "/"), LIMIT).await.unwrap();
         assert_eq!((answer.status.as_u16(), &answer.body[..], answer.header(&header::ETAG)), (200, &b"yes"[..], Some("\"7\"")));
         // Two requests a connection.

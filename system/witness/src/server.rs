@@ -179,7 +179,7 @@ impl Server {
                 () = shutdown.cancelled() => break,
                 received = hall.socket.recv_from(&mut buffer) => match received {
                     Ok(received) => received,
-                    // Errors of earlier answers come back here (RFC 1122 4.1.3.3); they are the client's. One that stays must not spin.
+                    // ICMP errors of earlier answers may come back here; they are the client's. One that stays must not spin.
                     Err(_) => {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                         continue;

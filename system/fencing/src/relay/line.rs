@@ -224,13 +224,23 @@ mod tests {
         #[test]
         fn garbled_is_never_an_answer(number: u8, outlet: u8, on: bool, at in 0..160usize, burst in 1..=u16::MAX) {
             let line = write_answer(number, &Answer::State { outlet, power: if on { Power::On } else { Power::Off } });
-            let mut bent = line.strip_suffix(b"\r\n").unwrap().to_vec();
-            let bits = (bent.len() - 5) * 8 - 15;
-            for bit in 0..16 {
-                if burst >> bit & 1 == 1 {
-                    let place = at % bits + bit;
-                    bent[place / 8] ^= 0x80 >> (place % 8);
+            let line = line.strip_suffix(b"\r\n").unwrap();
+            let flip = |bytes: &mut [u8], bit: usize| bytes[bit / 8] ^= 0x80 >> (bit % 8);
+            let bits = line.len() * 8;
+            for one in 0..bits {
+                for other in one..(one + 24).min(bits) {
+                    let mut bent = line.to_vec();
+                    flip(&mut bent, one);
+                    if other != one {
+                        flip(&mut bent, other);
+                    }
+                    prop_assert_eq!(read_answer(&bent), None);
                 }
+            }
+            let mut bent = line.to_vec();
+            let first = at % ((line.len() - 5) * 8 - 15);
+            for bit in (0..16).filter(|bit| burst >> bit & 1 == 1) {
+                flip(&mut bent, first + bit);
             }
             prop_assert_eq!(read_answer(&bent), None);
         }

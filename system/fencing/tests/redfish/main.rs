@@ -76,7 +76,7 @@ async fn tls_trusts_the_pinned_certificate_or_the_named_authority_only() {
 
 #[tokio::test]
 async fn ok_without_effect_is_unread() {
-    let (service, switch) = bench(Manners { lies: true, ..Manners::default() }, 300).await;
+    let (service, switch) = bench(Manners { lies: true, ..Manners::default() }, 1500).await;
     assert_eq!(switch.off().await.unwrap(), PowerOff::Unread);
     assert!(service.is_on());
     service.state.lock().unwrap().on = false;
@@ -85,7 +85,7 @@ async fn ok_without_effect_is_unread() {
 
 #[tokio::test]
 async fn power_that_comes_back_by_itself_is_unread() {
-    let (_service, switch) = bench(Manners { flaps: true, ..Manners::default() }, 400).await;
+    let (_service, switch) = bench(Manners { flaps: true, ..Manners::default() }, 1500).await;
     assert_eq!(switch.off().await.unwrap(), PowerOff::Unread);
 }
 

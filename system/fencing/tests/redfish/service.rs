@@ -184,7 +184,7 @@ fn http(status: u16, headers: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// DSP0266 8.6: an error response.
+/// DSP0266, error responses.
 fn error(status: u16, message: &str) -> Vec<u8> {
     http(
         status,
@@ -202,7 +202,7 @@ impl State {
             *used += 1;
             return *used <= self.manners.forgets_after;
         }
-        // "fence:p:ss wörd" in base64 (RFC 7617 with UTF-8).
+        // "fence:p:ss wörd" in base64 (HTTP Basic, UTF-8).
         headers.get("authorization").is_some_and(|value| value == "Basic ZmVuY2U6cDpzcyB3w7ZyZA==")
     }
 
@@ -212,7 +212,7 @@ impl State {
         }
         let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
         match (method, path.trim_end_matches('/')) {
-            // The root needs no login (DSP0266 13.3.1).
+            // The root needs no login (DSP0266, authentication).
             ("GET", "/redfish/v1") => {
                 let root = serde_json::json!({ "@odata.id": "/redfish/v1/", "RedfishVersion": "1.6.0",
                     "Systems": { "@odata.id": "/redfish/v1/Systems" },
