@@ -281,6 +281,11 @@ async fn a_peer_that_still_counts_as_primary() {
     when("the peer is seen", || a.status().role == Role::Standby).await;
     a.promote(2).await.unwrap();
     assert_eq!(bench.log()[..2], ["disconnect --force", "primary"]);
+    // A handshake is under way: asked again at once.
+    let bench = Bench::new("UpToDate", "UpToDate");
+    bench.answer("primary", "[ -f again ] || { : > again; echo '0: State change failed: (-18) In transient state, retry after next state change' >&2; exit 11; }
+        echo 'change resource name:mail role:Primary' >> events");
+    bench.node().promote(2).await.unwrap();
     // It never gives up.
     let bench = Bench::new("UpToDate", "UpToDate");
     bench.answer("primary", "echo '0: State change failed: (-1) Multiple primaries not allowed by config' >&2; exit 11");
@@ -309,7 +314,7 @@ async fn held_writes_wait_for_the_core() {
     assert!(!handler.is_finished());
     a.writes(Writes::Alone).await.unwrap();
     assert_eq!(code(handler).await, 7);
-    until(&mut events, mirror(Replication::Lost)).await;
+    assert!(events.try_recv().is_err(), "that it is lost is known");
     // The next cut: the cable is back before the core decided.
     bench.events("change resource name:mail suspended:no\n");
     bench.events(CONNECTED);
@@ -362,11 +367,9 @@ async fn a_resync_begins_only_when_allowed() {
     bench.events(ALONE);
     when("the connection was dropped", || a.status().connection == "StandAlone").await;
     let calls = bench.log().len();
-    // The word may come while the handler waits.
-    let handler = bench.ask("before-resync-source");
     a.allow_resync().await.unwrap();
-    assert_eq!(code(handler).await, 0);
     assert_eq!(bench.log()[calls..], ["connect"]);
+    assert_eq!(code(bench.ask("before-resync-source")).await, 0, "it holds for the connection that follows");
     bench.events(
         "change connection name:mail peer-node-id:0 conn-name:peer connection:Connected role:Secondary\n\
          change peer-device name:mail volume:0 replication:SyncSource peer-disk:Inconsistent out-of-sync:13884\n",
@@ -384,6 +387,13 @@ async fn a_resync_begins_only_when_allowed() {
     bench.events("change peer-device name:mail volume:0 replication:Established peer-disk:UpToDate out-of-sync:0\n");
     until(&mut events, mirror(Replication::Complete)).await;
     // The permission is for one connection.
+    bench.events(CUT);
+    until(&mut events, mirror(Replication::Lost)).await;
+    let handler = bench.ask("before-resync-source");
+    a.allow_resync().await.unwrap();
+    assert_eq!(code(handler).await, 0, "the word may come while the handler waits");
+    bench.events(CONNECTED);
+    until(&mut events, mirror(Replication::Complete)).await;
     bench.events(CUT);
     until(&mut events, mirror(Replication::Lost)).await;
     assert_eq!(code(bench.ask("before-resync-source")).await, 1);

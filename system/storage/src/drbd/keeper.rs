@@ -3,7 +3,7 @@
 //! Contract: the stream is started again for ever; while it is down the last view stands, and the kernel, not the view, is what
 //! holds writes. The keeper never does what an operation may be doing: it skips its turn while one runs.
 
-use super::events::{LINE_MAX, Notice, View};
+use super::events::{Disk, LINE_MAX, Notice, View};
 use super::{Inner, Mode};
 use crate::{Error, Event};
 use std::sync::Arc;
@@ -106,6 +106,10 @@ async fn after(inner: &Inner, was: &View, view: &View) {
             state.diverged = false;
         }
     }
+    if was.connected() && !view.connected() {
+        // A new connection needs a new permission: the peer may have become another meanwhile.
+        inner.permit.send_replace(false);
+    }
     inner.tell_mirror().await;
     let news =
         (view.replication == "Established" && was.replication != "Established") || (was.peer_primary && !view.peer_primary);
@@ -155,6 +159,17 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             inner.settle(&view).await
         } else {
             inner.thaw(&view, &mut frozen_since).await.and(inner.connect(&view).await)
+        };
+        let done = if view.exists && view.disk == Disk::Diskless && inner.mode() == Mode::Standby {
+            // A disk that came late, or one that failed and is back.
+            up_pause = up_pause.saturating_sub(1);
+            if up_pause > 0 {
+                continue;
+            }
+            up_pause = 10;
+            done.and(inner.drbdadm(&["attach"]).await.map(drop))
+        } else {
+            done
         };
         if let Err(error) = done {
             let text = error.to_string();

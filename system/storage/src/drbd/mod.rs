@@ -34,13 +34,16 @@ use crate::{EVENTS_MAX, Error, Event, Role, Storage, StorageStatus};
 use futures_util::future::BoxFuture;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use twinpost_heartbeat::{Replication, Writes};
 
 /// A program that only talks to the kernel.
 const SHORT: Duration = Duration::from_secs(10);
+
+/// How long an order is repeated while DRBD shakes hands.
+const TRANSIENT: Duration = Duration::from_secs(3);
 
 /// What this node does with the volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -190,32 +193,41 @@ impl Inner {
         let config = self.settings.config.to_str().unwrap_or_default();
         let all: Vec<&str> =
             ["-c", config].into_iter().chain(args.iter().copied()).chain([self.settings.resource.as_str()]).collect();
-        self.settings.programs.drbdadm.ok(&all, limit).await
+        let end = Instant::now() + TRANSIENT;
+        loop {
+            match self.settings.programs.drbdadm.ok(&all, limit).await {
+                // SS_IN_TRANSIENT_STATE: a handshake is under way; "retry after next state change", says the module.
+                Err(Error::Program { stderr, .. }) if stderr.contains("(-18)") && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Tells the core what the mirror is, if that is news.
     async fn tell_mirror(&self) {
-        let (word, lost) = {
+        let word = {
             let view = self.view.borrow();
             if !view.complete {
                 return;
             }
-            let active = self.mode().active();
-            let word = if active { view.of_active() } else { view.of_standby() };
-            (word, active && word == Replication::Lost)
+            if self.mode().active() { view.of_active() } else { view.of_standby() }
         };
-        if lost {
-            // A new connection needs a new permission: the peer may have become another meanwhile.
-            self.permit.send_replace(false);
-        }
-        let news = {
-            let mut state = self.state();
-            let news = state.told != Some(word);
-            state.told = Some(word);
-            news
-        };
+        let news = self.state().told.replace(word) != Some(word);
         if news {
             self.tell(Event::Replication(word)).await;
+        }
+    }
+
+    /// Tells an active's core again what the mirror is. That it is lost is what the core believes unless told otherwise; said again it would
+    /// take back what the core has allowed since.
+    async fn repeat_mirror(&self) {
+        let word = self.view.borrow().of_active();
+        let lost = word == Replication::Lost;
+        self.state().told = lost.then_some(word);
+        if !lost {
+            self.tell_mirror().await;
         }
     }
 
@@ -305,8 +317,7 @@ impl Storage for Drbd {
                 change
             });
             if active && how == Writes::Alone {
-                inner.state().told = None;
-                inner.tell_mirror().await;
+                inner.repeat_mirror().await;
             }
             Ok(())
         })
@@ -322,8 +333,7 @@ impl Storage for Drbd {
             if inner.view.borrow().stands_alone() {
                 inner.drbdadm(&["connect"]).await?;
             }
-            inner.state().told = None;
-            inner.tell_mirror().await;
+            inner.repeat_mirror().await;
             Ok(())
         })
     }

@@ -10,7 +10,7 @@ use twinpost_heartbeat::Writes;
 
 /// How long a peer that DRBD still sees as primary may take to give the role up, before the connection to it is cut: the core has a
 /// proof, so it is either on its way or dead and not yet missed.
-const HANDOVER: Duration = Duration::from_millis(700);
+const HANDOVER: Duration = Duration::from_millis(300);
 /// A loss that DRBD calls its handler for is in its events within this.
 const SEEN: Duration = Duration::from_secs(2);
 /// mkfs.
