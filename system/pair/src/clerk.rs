@@ -4,7 +4,7 @@
 //! concerns both nodes is passed on to the peer once. The heart's thread is asked short questions only.
 
 use crate::api::{Answer, FailBack, OrderName, Refusal, Request, Status, Text};
-use crate::door::{Ask, Door, Origin};
+use crate::door::{Ask, Door, Knock, Origin};
 use crate::input::Input;
 use crate::memory::Memory;
 use crate::settings::{Desk, PeerChannel, Settings};
@@ -78,7 +78,7 @@ impl Clerk {
             pids: self.group.pids().into_iter().map(|(_, pid)| pid).collect(),
             witness: self.witness.as_ref().map(|state| *state.borrow()),
             fencing: self.power.as_ref().map(|power| power.name().to_owned()),
-            channel: self.channel.as_ref().map(|_| about.is_some()),
+            channel: self.channel.as_ref().map(|channel| channel.connected()),
             peer_version: about.map(|about| about.program).filter(|version| !version.is_empty()),
         };
         status::build(&self.set, &seen, around)
@@ -87,7 +87,14 @@ impl Clerk {
     /// Answers the door until it is closed.
     pub(crate) async fn serve_door(self: Arc<Self>, mut door: Door) {
         let mut answers = JoinSet::new();
-        while let Some(Ask { request, origin, reply }) = door.asks.recv().await {
+        while let Some(knock) = door.knocks.recv().await {
+            let Ask { request, origin, reply } = match knock {
+                Knock::Ask(ask) => ask,
+                Knock::Alarm(alarm) => {
+                    let _ = self.inputs.send(Input::Alarm { alarm, lasting: None }).await;
+                    continue;
+                }
+            };
             while answers.try_join_next().is_some() {}
             let clerk = Arc::clone(&self);
             answers.spawn(async move {
@@ -142,7 +149,7 @@ impl Clerk {
         let already = reasons.iter().any(|reason| reason.code == "already_active");
         match &self.channel {
             _ if already => {}
-            Some(channel) if channel.about().is_some() => {}
+            Some(channel) if channel.connected() => {}
             Some(_) => reasons.push(refusal_of(
                 "channel_down",
                 format!(

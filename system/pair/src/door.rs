@@ -1,6 +1,6 @@
 //! Requests that come in beside the control socket: from the program that runs the daemon, and from the peer.
 
-use crate::api::{Answer, Request, Status, Text};
+use crate::api::{Alarm, Answer, Request, Severity, Status, Text};
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests under way.
@@ -22,22 +22,30 @@ pub(crate) struct Ask {
     pub(crate) reply: oneshot::Sender<Answer>,
 }
 
+/// What comes through the door.
+pub(crate) enum Knock {
+    /// A request.
+    Ask(Ask),
+    /// An alarm of a driver.
+    Alarm(Alarm),
+}
+
 /// The daemon's end; into [`crate::Parts`].
 pub struct Door {
-    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) knocks: mpsc::Receiver<Knock>,
 }
 
 /// The other end. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    asks: mpsc::Sender<Ask>,
+    knocks: mpsc::Sender<Knock>,
 }
 
 /// Both ends. The handle may be used before the daemon runs: requests wait.
 #[must_use]
 pub fn door() -> (Handle, Door) {
-    let (send, asks) = mpsc::channel(ASKS_MAX);
-    (Handle { asks: send }, Door { asks })
+    let (send, knocks) = mpsc::channel(ASKS_MAX);
+    (Handle { knocks: send }, Door { knocks })
 }
 
 impl Handle {
@@ -49,10 +57,17 @@ impl Handle {
     async fn ask_from(&self, request: Request, origin: Origin) -> Answer {
         let (reply, answer) = oneshot::channel();
         let gone = || Answer::Error { text: Text::new("the pair daemon is ending", "双机守护进程正在退出") };
-        if self.asks.send(Ask { request, origin, reply }).await.is_err() {
+        if self.knocks.send(Knock::Ask(Ask { request, origin, reply })).await.is_err() {
             return gone();
         }
         answer.await.unwrap_or_else(|_| gone())
+    }
+
+    /// Tells people something that a driver noticed (another host on the service address ...): kept and passed on like the daemon's own
+    /// alarms.
+    pub async fn alarm(&self, severity: Severity, code: &str, text: Text) {
+        let alarm = Alarm { at: crate::clock::wall_s(), code: code.to_owned(), severity, text };
+        let _ = self.knocks.send(Knock::Alarm(alarm)).await;
     }
 
     /// The status, unless the daemon is ending.

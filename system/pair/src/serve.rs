@@ -26,6 +26,10 @@ use twinpost_heartbeat::State;
 
 /// Between two tries of what must be there before the heart begins.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A witness that is away for less is no alarm.
+const WITNESS_AWAY: Duration = Duration::from_secs(30);
+/// Between two readings of the peer's power switch.
+const POWER_READ_EVERY: Duration = Duration::from_secs(600);
 /// Each step of an end by hand.
 const END_STEP_MAX: Duration = Duration::from_secs(25);
 
@@ -76,6 +80,7 @@ pub async fn serve(settings: Settings, parts: Parts, shutdown: CancellationToken
     if let Some(door) = door {
         tasks.spawn(Arc::clone(&clerk).serve_door(door));
     }
+    tasks.spawn(tell_systemd(Arc::clone(&clerk)));
     tell_found(&set, found, &mut board);
 
     let begun = begin(&clerk, &mut board);
@@ -114,7 +119,6 @@ pub async fn serve(settings: Settings, parts: Parts, shutdown: CancellationToken
     spawn_heart(start, maintenance_left_ms, done)?;
     clerk.before.lock().take();
     clerk.changed.send_modify(|count| *count += 1);
-    tasks.spawn(tell_systemd(Arc::clone(&clerk)));
     tracing::info!(node = set.name(), reign = record.map_or(0, |r| r.reign), position, "the pair daemon runs");
 
     tokio::select! {
@@ -200,6 +204,7 @@ async fn begin(clerk: &Clerk, board: &mut Board) -> u64 {
         let en = format!("Node {me} does not take part in the pair yet: {what}");
         *clerk.before.lock() = Some(Text::new(en.clone(), zh.clone()));
         clerk.changed.send_modify(|count| *count += 1);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         board.lasting("begin", || words::alarm("not_begun", Severity::Serious, en, zh));
         tokio::time::sleep(AGAIN).await;
     }
@@ -290,6 +295,12 @@ fn listen(
             }
         }
     });
+    if let Some(witness) = &hands.witness {
+        tasks.spawn(mind_witness(witness.state(), inputs.clone()));
+    }
+    if let Some(power) = &hands.power {
+        tasks.spawn(mind_power(Arc::clone(power), set.peer_name().to_owned(), inputs.clone()));
+    }
     if let Some(mut changes) = changes {
         let to = inputs.clone();
         tasks.spawn(async move {
@@ -303,6 +314,56 @@ fn listen(
     }
 }
 
+/// Tells people when the witness is away for long: the next fault may then find no proof.
+async fn mind_witness(mut state: watch::Receiver<bool>, inputs: mpsc::Sender<Input>) {
+    loop {
+        let there = *state.borrow_and_update();
+        let input = if there {
+            Input::Over("witness")
+        } else {
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() { return } else { continue },
+                () = tokio::time::sleep(WITNESS_AWAY) => {}
+            }
+            let alarm = words::alarm(
+                "witness_silent",
+                Severity::Warning,
+                "The witness does not answer. The pair goes on; but when the nodes lose each other, nobody can say who may serve. Check the witness and the network to it.",
+                "见证服务器没有应答。双机照常运行；但若两个节点失去联系，将无法裁定由谁服务。请检查见证服务器及其网络。",
+            );
+            Input::Alarm { alarm, lasting: Some("witness") }
+        };
+        if inputs.send(input).await.is_err() || state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the peer's power switch now and then: a switch that is found dead only when it is needed is none.
+async fn mind_power(power: Arc<dyn twinpost_fencing::PowerSwitch>, peer: String, inputs: mpsc::Sender<Input>) {
+    loop {
+        let input = match power.read().await {
+            Ok(_) => Input::Over("power_switch"),
+            Err(e) => {
+                let alarm = words::alarm(
+                    "power_switch",
+                    Severity::Serious,
+                    format!(
+                        "The power switch of node {peer} ({}) cannot be read: {e}. Without it a hanging node {peer} cannot be switched off.",
+                        power.name()
+                    ),
+                    format!("无法读取节点 {peer} 的电源开关（{}）：{e}。没有它就无法切断死机的节点 {peer}。", power.name()),
+                );
+                Input::Alarm { alarm, lasting: Some("power_switch") }
+            }
+        };
+        if inputs.send(input).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(POWER_READ_EVERY).await;
+    }
+}
+
 /// Tells the channel whether the peer is heard, and people when the machines do not match.
 async fn mind_channel(clerk: Arc<Clerk>, channel: Arc<dyn crate::settings::PeerChannel>) {
     let set = Arc::clone(&clerk.set);
@@ -311,7 +372,8 @@ async fn mind_channel(clerk: Arc<Clerk>, channel: Arc<dyn crate::settings::PeerC
         let status = clerk.status().await;
         channel.heard(status.links.iter().any(|link| link.state == "up"));
         let about = channel.about();
-        if std::mem::replace(&mut up, about.is_some()) != about.is_some() {
+        let connected = channel.connected();
+        if std::mem::replace(&mut up, connected) != connected {
             tracing::info!(up, "the channel to the peer");
             clerk.changed.send_modify(|count| *count += 1);
         }

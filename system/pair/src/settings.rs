@@ -157,16 +157,25 @@ pub trait PeerChannel: Send + Sync {
     /// Asks the peer; within the request's own limit.
     fn call(&self, request: twinpost_peer::Request) -> BoxFuture<'_, Result<twinpost_peer::Answer, twinpost_peer::Error>>;
 
+    /// Whether the channel stands.
+    fn connected(&self) -> bool;
+
     /// What the peer told about itself, while the channel stands.
-    fn about(&self) -> Option<twinpost_peer::About>;
+    fn about(&self) -> Option<twinpost_peer::About> {
+        None
+    }
 
     /// Whether the peer's frames come: a channel that is down is then worth trying.
-    fn heard(&self, yes: bool);
+    fn heard(&self, _yes: bool) {}
 }
 
 impl PeerChannel for twinpost_peer::Channel {
     fn call(&self, request: twinpost_peer::Request) -> BoxFuture<'_, Result<twinpost_peer::Answer, twinpost_peer::Error>> {
         Box::pin(Self::call(self, request))
+    }
+
+    fn connected(&self) -> bool {
+        matches!(*self.state().borrow(), twinpost_peer::State::Up { .. })
     }
 
     fn about(&self) -> Option<twinpost_peer::About> {

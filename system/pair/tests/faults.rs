@@ -69,7 +69,12 @@ async fn frames_that_are_not_the_peers_are_counted_and_change_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_garbled_serial_line_costs_frames_and_a_cut_cable_is_named() {
     let rig = Rig::new();
-    let (a, b) = (rig.start(0), rig.start(1));
+    let [a, b] = [0, 1].map(|n| {
+        let mut set = rig.settings(n);
+        // More blocks in less time.
+        set.heart.serial_keepalive_ms = 100;
+        rig.start_with(set)
+    });
     a.until_active().await;
     a.until("serial", |s| link_of(s, "serial").state == "up").await;
     // One byte of 100: most blocks arrive.

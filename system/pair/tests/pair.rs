@@ -69,3 +69,39 @@ async fn a_planned_switch_and_its_refusals() {
     a.leave().await.expect("an orderly end");
     b.leave().await.expect("an orderly end");
 }
+
+/// Milliseconds of processor time by the name of the thread.
+fn cpu_ms() -> std::collections::BTreeMap<String, u64> {
+    let mut used = std::collections::BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").expect("proc is there").flatten() {
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
+        let (head, tail) = stat.rsplit_once(')').expect("proc(5)");
+        let fields: Vec<&str> = tail.split_whitespace().collect();
+        // utime and stime, in hundredths of a second
+        let ms: u64 = [11, 12].iter().map(|&i| fields[i].parse::<u64>().expect("a number") * 10).sum();
+        *used.entry(head.split_once('(').expect("proc(5)").1.to_owned()).or_default() += ms;
+    }
+    used
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement of a minute: cargo test -p twinpost-pair --test pair -- --ignored --nocapture"]
+async fn processor_time_of_an_idle_pair() {
+    let rig = Rig::new();
+    let (a, b) = (rig.start(0), rig.start(1));
+    a.until_active().await;
+    b.until_eligible().await;
+    let (begun, used) = (std::time::Instant::now(), cpu_ms());
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let wall_ms = begun.elapsed().as_millis() as f64;
+    for (thread, ms) in cpu_ms() {
+        let ms = ms - used.get(&thread).copied().unwrap_or(0);
+        println!(
+            "threads {thread:?} of two daemons, relays apart: {ms} ms, {:.2} % of one processor",
+            ms as f64 * 100.0 / wall_ms
+        );
+    }
+    let status = b.status().await;
+    println!("longest stall: {} ms", status.stall_max_ms);
+    assert_eq!(status.alarms.iter().filter(|alarm| alarm.code == "took_over").count(), 0, "nobody took over");
+}

@@ -35,7 +35,9 @@ impl PeerChannel for Line {
         })
     }
 
-    fn heard(&self, _yes: bool) {}
+    fn connected(&self) -> bool {
+        self.0.get().is_some()
+    }
 }
 
 fn joined(rig: &Rig) -> (rig::Node, rig::Node) {

@@ -37,10 +37,13 @@ impl Engine {
             Input::GroupEvent(event) => self.group_noticed(event),
             Input::Storage { what, error } => {
                 if let Some(error) = error {
-                    tracing::warn!(what, %error, "the storage did not do it");
                     let me = self.set.name().to_owned();
-                    self.board.lasting("storage", || words::storage_failed(&me, what, &error));
-                } else if what == "promote the storage" || what == "demote the storage" {
+                    self.storage_trouble = Some(what);
+                    if !self.board.lasting("storage", || words::storage_failed(&me, what, &error)) {
+                        tracing::debug!(what, %error, "the storage did not do it");
+                    }
+                } else if self.storage_trouble == Some(what) {
+                    self.storage_trouble = None;
                     self.board.over("storage");
                 }
             }
@@ -106,7 +109,9 @@ impl Engine {
             }
             Err(error) => {
                 self.address_failures += 1;
-                tracing::warn!(%error, "the service address");
+                if self.address_failures == 1 {
+                    tracing::warn!(%error, "the service address");
+                }
                 if self.address_failures >= ADDRESS_FAILURES {
                     self.board.lasting("address", || words::address_failed(&error));
                 }

@@ -76,6 +76,8 @@ pub(crate) struct Engine {
     fail_back: FailBack,
     peer_eligible_since_ms: Option<u64>,
     address_failures: u32,
+    /// What the storage could not do.
+    storage_trouble: Option<&'static str>,
     watching: watching::Watching,
     changed: Arc<watch::Sender<u64>>,
     leaving: Option<Leaving>,
@@ -131,6 +133,7 @@ impl Engine {
             fail_back,
             peer_eligible_since_ms: None,
             address_failures: 0,
+            storage_trouble: None,
             watching: watching::Watching::new(now_ms),
             changed,
             leaving: None,

@@ -36,7 +36,7 @@ impl Udp {
         for n in 0..2 {
             let (from, to, target) = (relays[n].clone(), relays[1 - n].clone(), nodes[1 - n]);
             let (faults, seen) = (Arc::clone(&faults), Arc::clone(&seen));
-            std::thread::spawn(move || {
+            let relay = move || {
                 let mut buf = [0; 2048];
                 while !faults.gone.load(Ordering::Relaxed) {
                     let Ok((length, _)) = from.recv_from(&mut buf) else { continue };
@@ -45,7 +45,8 @@ impl Udp {
                         let _ = to.send_to(&buf[..length], target);
                     }
                 }
-            });
+            };
+            std::thread::Builder::new().name("relay".to_owned()).spawn(relay).expect("a thread");
         }
         Self { nodes, relays, faults, seen }
     }
@@ -130,7 +131,7 @@ impl Serial {
         });
         for n in 0..2 {
             let (from, to, wire) = (masters[n].clone(), masters[1 - n].clone(), Arc::clone(&wire));
-            std::thread::spawn(move || {
+            let relay = move || {
                 let mut buf = [0; 256];
                 let mut count = 0_u32;
                 while !wire.gone.load(Ordering::Relaxed) {
@@ -156,7 +157,8 @@ impl Serial {
                     wire.passed.fetch_add(length as u64, Ordering::Relaxed);
                     let _ = (&*to).write_all(&buf[..length]);
                 }
-            });
+            };
+            std::thread::Builder::new().name("relay".to_owned()).spawn(relay).expect("a thread");
         }
         let ports = [("serial-a", one_path), ("serial-b", two_path)].map(|(name, path)| {
             let link = dir.join(name);
