@@ -125,6 +125,9 @@ fn start_waiting(inner: &Arc<Inner>) {
         match came {
             Ok(true) => {
                 tracing::info!("the mail volume has lost its holder; this node has the lock");
+                // The core weighs a lock by the reign that stands beside it.
+                let reign = waiter.state().record.reign;
+                waiter.tell(Event::Position(reign.into()));
                 waiter.tell(Event::Reservation(true));
             }
             Ok(false) => {}
