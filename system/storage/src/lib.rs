@@ -74,7 +74,8 @@ pub trait Storage: Send + Sync {
     fn allow_resync(&self) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Takes the exclusive reservation: `true` only if the peer verifiably cannot write. `false` without an error: the other has it,
-    /// or this driver has no such thing. A reservation that no promote follows is given back after some seconds.
+    /// or this driver has no such thing. Any reign may be asked for; after `true` the caller reads [`Storage::position`], the reign that
+    /// the storage remembers, and promotes above it. A reservation that no promote follows is given back after some seconds.
     fn reserve(&self, reign: u32) -> BoxFuture<'_, Result<bool, Error>>;
 
     /// Keeps this node's diverged data for the merge before it is overwritten; the folder of the copy.

@@ -85,6 +85,8 @@ impl Header {
     /// Durably, before the mount.
     pub fn write(&self, device: &Path) -> Result<(), Error> {
         let mut file = OpenOptions::new().read(true).write(true).open(device).map_err(Error::io("open", device))?;
+        // Writes that this node let fail when it gave up are reported to whoever syncs the device next, and only once: not to us.
+        let _ = file.sync_all();
         file.seek(SeekFrom::Start(0))
             .and_then(|_| file.write_all(&self.encode()))
             .and_then(|()| file.sync_all())

@@ -112,7 +112,8 @@ async fn taking_it_from_a_holder_shuts_the_holder_out() {
     a.demote().await.unwrap();
     assert_eq!(b.status().role, Role::Active);
     assert!(matches!(a.promote(1).await, Err(Error::Stale { known: 2, .. })));
-    assert!(matches!(a.reserve(2).await, Err(Error::Stale { known: 2, .. })), "a reign is one node's");
+    assert!(matches!(a.promote(2).await, Err(Error::Stale { known: 2, .. })), "a reign is one node's");
+    assert_eq!(b.status().role, Role::Active, "a refused reign takes nothing");
     // Killed: its reservation stays with the array, and is taken.
     drop(b);
     a.promote(3).await.unwrap();

@@ -261,6 +261,8 @@ impl Inner {
         Ok(position)
     }
 
+    /// No reign is refused here: the core puts its claim above the reign of the volume once it has the reservation, and the promote
+    /// checks it.
     async fn reserve(&self, reign: u32) -> Result<bool, Error> {
         let key = Key { node: self.settings.number, reign };
         match self.state().holding {
@@ -270,14 +272,6 @@ impl Inner {
             _ => {}
         }
         self.tell_position().await?;
-        let found = self.persist.look().await?;
-        if let Some(newest) = found.newest()
-            && (newest.reign > reign || (newest.reign == reign && newest.node != key.node))
-        {
-            return Err(Error::Stale { asked: reign, known: newest.reign, by: format!("number {}", newest.node) });
-        }
-        let header = self.state().header.clone();
-        header.allows(&self.settings.node, reign)?;
         let active = matches!(self.state().holding, Holding::Active(_));
         let taken = self.persist.take(key).await?;
         if active {
@@ -303,6 +297,25 @@ impl Inner {
         if matches!(self.state().holding, Holding::Nothing) && self.volume.mounted()? {
             // Left by an earlier run of this node, whose reservation may be long gone.
             self.volume.unmount(self.settings.limit).await?;
+        }
+        self.tell_position().await?;
+        let newest = self.persist.look().await?.newest();
+        let (header, holding) = {
+            let state = self.state();
+            (state.header.clone(), state.holding)
+        };
+        let allowed = header.allows(&self.settings.node, reign).and_then(|()| match newest {
+            Some(newest) if newest.reign > reign || (newest.reign == reign && newest.node != self.settings.number) => {
+                Err(Error::Stale { asked: reign, known: newest.reign, by: format!("number {}", newest.node) })
+            }
+            _ => Ok(()),
+        });
+        if let Err(error) = allowed {
+            if let Holding::Reserved(key, _) = holding {
+                self.persist.give_back(key).await?;
+                self.state().holding = Holding::Nothing;
+            }
+            return Err(error);
         }
         if !self.reserve(reign).await? {
             return Err(Error::Held { what: self.settings.device.clone(), by: "the other node, which was faster".into() });

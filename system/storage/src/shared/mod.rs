@@ -54,13 +54,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// With the defaults: 1 s, 5 s, 2 s, 3 s, 200 ms.
+    /// With the defaults: 3 s, 5 s, 2 s, 3 s, 200 ms.
     pub fn new(node: impl Into<String>, root: impl Into<PathBuf>, mount: impl Into<PathBuf>) -> Self {
         Self {
             node: node.into(),
             root: root.into(),
             mount: mount.into(),
-            offer_ms: 1000,
+            offer_ms: 3000,
             reserve_ms: 5000,
             patience_ms: 2000,
             release_ms: 3000,
@@ -412,7 +412,8 @@ impl Inner {
         }
     }
 
-    fn reserve(&self, reign: u32) -> Result<bool, Error> {
+    /// No reign is refused here: the core puts its claim above the reign beside the lock once it has the lock, and the promote checks it.
+    fn reserve(&self) -> Result<bool, Error> {
         let settings = &self.settings;
         self.yielding.store(false, Ordering::SeqCst);
         if matches!(self.state().holding, Holding::Active { .. }) {
@@ -420,8 +421,7 @@ impl Inner {
         }
         // A probe of the other node holds the lock for microseconds: look twice before saying no.
         let Some(lock) = self.take(Duration::from_millis(20))? else { return Ok(false) };
-        let good = lock.excludes().and_then(|()| lock.record()).and_then(|record| self.check_reign(&record, reign));
-        if let Err(error) = good {
+        if let Err(error) = lock.excludes().and_then(|()| lock.record()) {
             self.give_back(lock);
             return Err(error);
         }
@@ -476,8 +476,8 @@ impl Storage for Shared {
         self.writes(Writes::Alone)
     }
 
-    fn reserve(&self, reign: u32) -> BoxFuture<'_, Result<bool, Error>> {
-        self.run(move |inner| inner.reserve(reign))
+    fn reserve(&self, _reign: u32) -> BoxFuture<'_, Result<bool, Error>> {
+        self.run(Inner::reserve)
     }
 
     /// There is one copy: nothing can diverge, and the data stays where it is.
