@@ -33,6 +33,7 @@ test-fast: need-cargo ## The same without the long suites
 soak: need-cargo ## A million simulated text messages with every fault: none lost, none twice unmarked
 	@hw-tests/need test
 	TWINPOST_SOAK=$${TWINPOST_SOAK:-1000000} $(CARGO) test --release --quiet -p twinpost-sms --lib -- --nocapture soak
+	TWINPOST_SOAK=1 $(CARGO) test --release --quiet -p twinpost-heartbeat --test simulator --test model -- --nocapture --test-threads 1
 
 lint: need-cargo ## Format and lints only
 	$(CARGO) fmt --all --check

@@ -52,7 +52,11 @@ pub(crate) fn heard(mind: &mut Mind<'_>, frame: &Frame) {
     }
     s.newest_seq = frame.seq;
     s.peer = Some(Peer { frame: *frame, silent_ms: 0 });
-    s.lapsed &= frame.reign <= s.record.reign && !frame.state.is_active();
+    s.lapsed &= !mind.rules.lapse_ends || (frame.reign <= s.record.reign && !frame.state.is_active());
+    if frame.state == NodeState::StandbyIneligible {
+        // Left to the peer, which cannot: its promotion failed, or it lacks data.
+        s.yield_left_ms = s.yield_left_ms.min(mind.set.retry_ms);
+    }
     array::heard(mind, frame);
     lease(mind, frame);
     if mind.s.phase == Phase::Boot {
@@ -87,9 +91,13 @@ fn lease(mind: &mut Mind<'_>, frame: &Frame) {
 /// HA.md "when two nodes meet with diverged data". Both say that they hold writes which the other may lack.
 fn meets_conflict(mind: &mut Mind<'_>, frame: &Frame) -> bool {
     let both = mind.s.record.unshared && frame.flags.has(Flags::UNSHARED);
+    // The other gave way: its copy is to be overwritten.
+    mind.s.diverged &= !frame.flags.has(Flags::INCONSISTENT);
     match mind.s.phase {
         Phase::Standby | Phase::Claim if both => conflict(mind),
-        Phase::Conflict if !both && mind.s.record.writes > 0 && mind.s.record.reign > 0 => mind.s.phase = Phase::Standby,
+        Phase::Conflict if !both && !mind.s.diverged && mind.s.record.writes > 0 && mind.s.record.reign > 0 => {
+            mind.s.phase = Phase::Standby;
+        }
         _ => {}
     }
     mind.s.phase == Phase::Conflict && !frame.state.is_active()
@@ -142,10 +150,10 @@ fn heard_active(mind: &mut Mind<'_>, frame: &Frame) {
     }
 }
 
-/// This node's data against the frame's: `(whole, reign, position)`.
+/// This node's data against the frame's: whole, reign, position, and who was alone (it promises nothing, so it must be the one).
 fn data_order(mind: &Mind<'_>, frame: &Frame) -> core::cmp::Ordering {
-    let mine = (mind.s.whole, mind.s.record.reign, mind.s.position);
-    mine.cmp(&(!frame.flags.has(Flags::INCONSISTENT), frame.reign, frame.position))
+    let mine = (mind.s.whole, mind.s.record.reign, mind.s.position, mind.s.record.unshared);
+    mine.cmp(&(!frame.flags.has(Flags::INCONSISTENT), frame.reign, frame.position, frame.flags.has(Flags::UNSHARED)))
 }
 
 /// Which of two idle nodes should serve. The ping is a hint between equals, HA.md "never a proof".
@@ -201,11 +209,12 @@ fn heard_promise(mind: &mut Mind<'_>, frame: &Frame) {
 }
 
 pub(crate) fn start(mind: &mut Mind<'_>, grounds: Grounds) {
+    let array = array::last_reign(mind);
     let s = &mut mind.s;
     let peer = s.peer.map_or(0, |peer| peer.frame.reign.max(peer.frame.ballot));
-    let ballot = s.record.reign.max(s.promised).max(s.claimed).max(peer).saturating_add(1);
+    let ballot = s.record.reign.max(s.promised).max(s.claimed).max(peer).max(array).saturating_add(1);
     (s.claimed, s.promising) = (ballot, false);
-    s.claim = Some(Claim { ballot, grounds, retry_left_ms: 0 });
+    s.claim = Some(Claim { ballot, grounds, retry_left_ms: 0, off: None });
     if grounds != Grounds::Mirror {
         s.phase = Phase::Claim;
     }
@@ -213,6 +222,9 @@ pub(crate) fn start(mind: &mut Mind<'_>, grounds: Grounds) {
 
 /// The only way to a reign.
 pub(crate) fn prove(mind: &mut Mind<'_>, proof: Proof) {
+    if !array::accepts(mind, proof) {
+        return;
+    }
     let s = &mut mind.s;
     let Some(claim) = s.claim.take() else { return };
     s.prior = (s.record.reign, s.record.unshared);
@@ -249,8 +261,9 @@ pub(crate) fn govern_standby(mind: &mut Mind<'_>) {
     match mind.s.phase {
         Phase::Boot | Phase::Standby => {
             consider(mind);
-            if mind.s.phase == Phase::Claim {
-                pursue(mind);
+            // Only a lock is asked for in the same breath.
+            if let (Phase::Claim, Some(claim)) = (mind.s.phase, mind.s.claim) {
+                array::ask(mind, claim.grounds);
             }
         }
         Phase::Claim => {
@@ -262,7 +275,7 @@ pub(crate) fn govern_standby(mind: &mut Mind<'_>) {
                 Some(Grounds::Agreed) => silent,
                 Some(Grounds::Mirror) | None => true,
             };
-            let newer = mind.s.peer_within(mind.set.warn_ms).is_some_and(|peer| data_order(mind, &peer).is_lt());
+            let newer = !mind.s.gone && mind.s.peer_within(mind.set.warn_ms).is_some_and(|peer| data_order(mind, &peer).is_lt());
             if lost || newer || !mind.s.whole || mind.s.maintenance_left_ms > 0 {
                 (mind.s.claim, mind.s.phase) = (None, Phase::Standby);
             } else {
@@ -309,7 +322,7 @@ fn consider(mind: &mut Mind<'_>) {
 pub(crate) fn newest(mind: &Mind<'_>) -> bool {
     let s = &mind.s;
     let waited = s.up_ms >= mind.set.first_contact_ms && silent_ms(mind) >= mind.set.lease_ms;
-    waited && (s.record.unshared || (s.phase == Phase::Boot && !mind.rules.wait_for_all))
+    waited && s.yield_left_ms == 0 && (s.record.unshared || (s.phase == Phase::Boot && !mind.rules.wait_for_all))
 }
 
 /// An active that lost its mirror.
@@ -330,19 +343,17 @@ fn pursue(mind: &mut Mind<'_>) {
     if !mind.rules.gone_is_no_proof && mind.s.gone {
         return prove(mind, Proof::Evidence);
     }
-    if mind.set.reservation_excludes {
-        array::ask(mind, claim.grounds);
-        if claim.grounds == Grounds::Mirror {
-            return;
-        }
-    }
+    array::ask(mind, claim.grounds);
     if silent < mind.set.lease_ms {
         return;
     }
     // HA.md "evidence: eth1 carrier gone and the serial modem lines low and the LAN path silent for the waiting time".
     let dark = !mind.s.carrier && !mind.s.modem_lines && mind.s.link_silent_ms[Link::Lan.index()] >= mind.set.lease_ms;
     if mind.set.evidence && dark {
-        return prove(mind, Proof::Evidence);
+        peer_is_off(mind, Proof::Evidence);
+        if mind.s.claim.is_none() {
+            return;
+        }
     }
     if !mind.rules.ping_is_no_proof && mind.s.ping {
         return prove(mind, Proof::Evidence);
@@ -364,11 +375,12 @@ fn pursue(mind: &mut Mind<'_>) {
     if mind.set.leases() {
         mind.push(Effect::WitnessClaim { knows: mind.s.record.reign, new: claim.ballot });
     }
-    if mind.set.fencing {
+    // Whoever merely was the last on an array, as far as it knows, takes it if it is free.
+    if mind.set.fencing && !(mind.set.reservation && claim.grounds == Grounds::Newest) {
         mind.push(Effect::Fence);
     }
     if mind.set.reservation && !mind.set.reservation_excludes {
-        mind.push(Effect::Reserve);
+        array::reserve(mind);
     }
 }
 
@@ -384,9 +396,26 @@ pub(crate) fn fence_answered(mind: &mut Mind<'_>, answer: FenceAnswer) {
         return;
     }
     match answer {
-        FenceAnswer::Off => prove(mind, Proof::Fenced),
-        FenceAnswer::Unread if !mind.rules.read_power_back => prove(mind, Proof::Fenced),
+        FenceAnswer::Off => {
+            // On an array: it can be had now, whatever it said before.
+            mind.s.reserve_left_ms = 0;
+            peer_is_off(mind, Proof::Fenced);
+        }
+        FenceAnswer::Unread if !mind.rules.read_power_back => peer_is_off(mind, Proof::Fenced),
         FenceAnswer::Unread | FenceAnswer::Failed => mind.alarm_once(Alarm::FenceFailed),
+    }
+}
+
+/// The peer does not serve. Whether it did since this node was current, with writes that this node lacks, only the witness can tell, if
+/// there is one: the active may have gone on alone by its word, or the other standby may have won there. Then the fence spares
+/// the waiting time and nothing else. Without a witness the active goes on alone only over a peer that it fenced or that promised.
+fn peer_is_off(mind: &mut Mind<'_>, proof: Proof) {
+    let asks = mind.set.leases() && mind.rules.witness_decides;
+    match &mut mind.s.claim {
+        Some(claim) if asks && mind.s.phase == Phase::Claim && matches!(claim.grounds, Grounds::Eligible | Grounds::Lapsed) => {
+            claim.off = Some(proof);
+        }
+        _ => prove(mind, proof),
     }
 }
 
@@ -399,6 +428,7 @@ pub(crate) fn witness_won(mind: &mut Mind<'_>, reign: u32, granted_ms: u32) {
         match s.phase {
             // Active, and the peer can no longer win: no one to wait for.
             Phase::Active => prove(mind, Proof::Witness),
+            Phase::Claim if claim.off.is_some() => prove(mind, claim.off.unwrap_or(Proof::Witness)),
             Phase::Claim => {
                 s.phase = Phase::Wait;
                 let since_grant = s.granted_age_ms.min(granted_ms);
@@ -421,6 +451,8 @@ pub(crate) fn witness_lost(mind: &mut Mind<'_>, reign: u32) {
         Phase::Active | Phase::Stop if mind.s.address => mind.stop(Alarm::Deposed),
         Phase::Claim => {
             (mind.s.claim, mind.s.phase) = (None, Phase::Standby);
+            // Whatever its own record says: not asked again and again.
+            mind.s.yield_left_ms = mind.set.first_contact_ms;
             withdraw_eligibility(mind);
         }
         Phase::Standby => withdraw_eligibility(mind),

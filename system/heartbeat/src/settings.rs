@@ -32,9 +32,11 @@ pub struct Settings {
     /// That reservation is a lock: it never takes anything from a living holder (off the image, a locked directory). Asking for it is
     /// then harmless and done at `warn_ms`; false is one that preempts (SCSI-3), asked for at `lease_ms` like the other means.
     ///
-    /// The storage cannot be promoted without the lock. So an active that holds it needs no lease of the witness, whoever else
-    /// may have what proof, and a standby does not ask the witness: the lock says more. The driver tells [`crate::Event::Position`],
-    /// the reign that stands beside the lock, before `Reservation(true)`, so that no reign is used twice.
+    /// Of either kind: the storage cannot be promoted without the reservation, and nobody writes who lost it. So an active on an array
+    /// needs no lease of the witness, whoever else may have what proof, and a standby does not ask the witness: the array says more.
+    /// The driver tells [`crate::Event::Position`], the reign of the last promotion, which stands beside the reservation: at the start
+    /// (0 is none), and before `Reservation(true)`, so that no reign is used twice. It answers [`crate::Effect::Resync`] with
+    /// [`crate::Replication::Complete`] at once and need never say `Lost`: a peer that is silent for a lease is not current any more.
     pub reservation_excludes: bool,
     /// HA.md `takeover = "evidence"`; false is `takeover = "proof"`.
     pub evidence: bool,
@@ -77,11 +79,11 @@ impl Settings {
     /// Health that differs by less is not told apart.
     pub const HEALTH_STEP: u8 = 64;
 
-    /// Whether an active whose peer may take over needs a lease: only a witness says who may without the other hearing it, and where
-    /// a lock excludes the other no such word counts.
+    /// Whether an active whose peer may take over needs a lease: only a witness says who may without the other hearing it, and on an
+    /// array no such word counts.
     #[must_use]
     pub const fn leases(&self) -> bool {
-        self.witness && !self.reservation_excludes
+        self.witness && !self.reservation
     }
 
     /// HA.md "the winner waits lease + watchdog + margin after the last grant that it sent".
@@ -110,6 +112,8 @@ pub struct Rules {
     pub ping_is_no_proof: bool,
     /// Eligibility is forgotten at a boot.
     pub forget_eligibility: bool,
+    /// A standby takes over only with the word of the witness, if there is one, whatever else tells that the active is off.
+    pub witness_decides: bool,
     /// A reservation proves nothing for a node that had no right to ask for it.
     pub reservation_needs_right: bool,
     /// "Nobody listens there" is no proof.
@@ -129,6 +133,7 @@ impl Rules {
         wait_out_lease: true,
         ping_is_no_proof: true,
         forget_eligibility: true,
+        witness_decides: true,
         reservation_needs_right: true,
         gone_is_no_proof: true,
         lapse_ends: true,

@@ -52,7 +52,7 @@ pub enum Mirror {
 /// Why a node may ask for a reign.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Grounds {
-    /// Eligible: any proof will do.
+    /// Eligible: any proof will do, but where there is a witness, it is asked: the active may have gone on alone by its word.
     Eligible,
     /// Its own record says that it was active alone: any proof will do.
     Newest,
@@ -61,7 +61,8 @@ pub enum Grounds {
     Agreed,
     /// Active, and lost its mirror: any proof will do.
     Mirror,
-    /// Was active, its lease ended, and nobody was heard since: its data is as new as any that the witness does not know of. Any proof.
+    /// Was active, its lease ended, and nobody was heard since: its data is as new as any that the witness does not know of.
+    /// So the witness is asked.
     Lapsed,
 }
 
@@ -74,6 +75,8 @@ pub struct Claim {
     pub grounds: Grounds,
     /// Until fencing, witness and a preempting reservation are tried again.
     pub retry_left_ms: u32,
+    /// The peer is known not to serve, and by what; the witness has still to say that it has no newer data.
+    pub off: Option<Proof>,
 }
 
 /// HA.md "proof: why a node may become active".
@@ -268,7 +271,8 @@ pub enum Effect {
     Check,
     /// How writes are answered from now on.
     Writes(Writes),
-    /// The peer's copy may be overwritten from this node's.
+    /// The peer's copy may be overwritten from this node's. (The peer's driver refuses that while its own record says `unshared`: it may
+    /// have started anew since.)
     Resync,
     /// Cut the peer's power and read back, then [`Event::Fence`].
     Fence,
@@ -338,6 +342,8 @@ pub struct State {
     pub position: u64,
     /// The copy is whole (no resync into it is under way).
     pub whole: bool,
+    /// The driver found that the copies diverged, and this one has not given way.
+    pub diverged: bool,
     /// Live: this standby's data is current.
     pub eligible: bool,
     /// A reign that is asked for.
@@ -434,6 +440,7 @@ impl State {
             restart_age_ms: 0,
             position,
             whole: true,
+            diverged: false,
             eligible: false,
             claim: None,
             promised: old.reign,
@@ -490,6 +497,12 @@ impl State {
             Phase::Standby | Phase::Fenced if self.eligible => NodeState::StandbyEligible,
             Phase::Standby | Phase::Fenced => NodeState::StandbyIneligible,
         }
+    }
+
+    /// The reign that this node's answers belong to: the old one until a new one is stored.
+    #[must_use]
+    pub const fn reign(&self) -> u32 {
+        if self.settling && matches!(self.mirror, Mirror::Held) { self.prior.0 } else { self.record.reign }
     }
 
     /// Whether the services are this node's.

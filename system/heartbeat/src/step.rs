@@ -33,7 +33,9 @@ pub fn step_with(rules: &Rules, settings: &Settings, state: &State, elapsed_ms: 
     if !rules.forget_eligibility && !mind.s.live && mind.s.record.eligible {
         (mind.s.eligible, mind.s.phase) = (true, Phase::Standby);
     }
-    array::start(&mut mind);
+    if !mind.s.live {
+        array::told(&mut mind);
+    }
     let seen = mind.seen();
     mind.pass(elapsed_ms);
     mind.hear(event);
@@ -154,7 +156,10 @@ impl Mind<'_> {
             Event::ServicesStopped(done) => self.stopped(done),
             Event::Checked(good) => self.checked(good),
             Event::Replication(word) => self.replication(word),
-            Event::Position(position) => self.s.position = position,
+            Event::Position(position) => {
+                self.s.position = position;
+                array::told(self);
+            }
             Event::Fence(answer) => claim::fence_answered(self, answer),
             Event::WitnessWon { reign, granted_ms } => claim::witness_won(self, reign, granted_ms),
             Event::WitnessLost { reign } => claim::witness_lost(self, reign),
@@ -180,6 +185,7 @@ impl Mind<'_> {
                 // The diverged data is safe for the merge: this copy may now be overwritten.
                 (self.s.record.unshared, self.s.record.reign) = (false, 0);
                 (self.s.whole, self.s.dirty, self.s.phase) = (false, true, Phase::Standby);
+                self.s.diverged = false;
             }
             Event::Order(order) => self.order(order),
         }
@@ -315,10 +321,14 @@ impl Mind<'_> {
         }
     }
 
-    pub(crate) fn replication(&mut self, word: Replication) {
+    fn replication(&mut self, word: Replication) {
         match word {
+            Replication::Lost if self.set.reservation => array::alone(self),
             Replication::Diverged if self.s.is_active() => self.alarm_once(Alarm::Conflict),
-            Replication::Diverged => claim::conflict(self),
+            Replication::Diverged => {
+                self.s.diverged = true;
+                claim::conflict(self);
+            }
             Replication::CopyWhole => self.s.whole = true,
             Replication::CopyPartial => {
                 self.s.whole = false;

@@ -1,315 +1,184 @@
-//! The pair under every order of faults that a budget allows (stateright), and its mutants: each safety rule switched off must be
-//! caught. One ms of the settings is one tick here. `TWINPOST_SOAK=1` takes the bigger budget.
-#![allow(clippy::print_stdout, reason = "state counts and counterexamples are what this test is for")]
+//! The pair under every order of faults that a budget allows (stateright). One ms of the settings is one tick here.
+//!
+//! An ordinary run exhausts the faults that `kinds` names, with progress from every state in which all faults are spent:
+//! two for each kind of pair (release only 215,405 different states, power switch 285,945, evidence 289,729, witness 793,967, lock
+//! 120,138, array 149,298 when this was written; the test prints them), one where health decides.
+//! `TWINPOST_SOAK=1` goes on up to five faults for safety alone, each kind until `TWINPOST_STATES` steps (20 million if not given: 8 GB
+//! or so) are reached, and says where it stopped. `TWINPOST_FAULTS=n TWINPOST_KIND=witness` explores one.
+#![allow(clippy::print_stdout, reason = "state counts are what this test is for")]
 
+mod pair;
 mod world;
 
-use stateright::{Checker, Model, Property};
-use twinpost_heartbeat::{Link, Rules, Settings};
-use world::World;
+use pair::{Pair, Promise, allow, explore, given, settings, whole};
+use twinpost_heartbeat::{Rules, Settings};
+use world::{Twist, World, random};
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Do {
-    Tick { first: usize },
-    Write,
-    Crash(usize),
-    Restart(usize),
-    Stall(usize),
-    Freeze(usize),
-    Resume(usize),
-    CutAll,
-    CutOneWay { from: usize },
-    CutLink(Link),
-    Unplug,
-    Heal,
-    Lose(usize),
-    Hold(usize),
-    HoldTwice(usize),
-    Arrive(usize),
-    WitnessDown,
-    WitnessUp,
-    SwitchLies,
-}
-
-struct Pair {
-    start: World,
+struct Kind {
+    name: &'static str,
+    set: Settings,
+    allows: fn(pair::Do) -> bool,
+    /// Exhausted in an ordinary run.
     faults: u32,
-    writes: u32,
-    progress: bool,
-    unplug: bool,
 }
 
-/// Ticks in which a healed pair must be whole again.
-const RECOVERY: u32 = 60;
+fn kinds() -> [Kind; 7] {
+    let set = settings();
+    [
+        Kind { name: "release only", set, allows: allow::plain, faults: 2 },
+        Kind { name: "power switch", set: Settings { fencing: true, ..set }, allows: allow::plain, faults: 2 },
+        Kind { name: "evidence", set: Settings { evidence: true, ..set }, allows: allow::plain, faults: 2 },
+        Kind { name: "witness", set: Settings { witness: true, ..set }, allows: allow::plain, faults: 2 },
+        Kind {
+            name: "lock that excludes, with a witness",
+            set: Settings { reservation: true, reservation_excludes: true, witness: true, ..set },
+            allows: allow::plain,
+            faults: 2,
+        },
+        Kind { name: "array that preempts", set: Settings { reservation: true, ..set }, allows: allow::plain, faults: 2 },
+        Kind {
+            name: "health decides",
+            set: Settings { prefer_after_ms: 2, fencing: true, ..set },
+            allows: allow::health,
+            faults: 1,
+        },
+    ]
+}
 
-impl Model for Pair {
-    type State = World;
-    type Action = Do;
-
-    fn init_states(&self) -> Vec<World> {
-        vec![self.start.clone()]
-    }
-
-    fn actions(&self, w: &World, out: &mut Vec<Do>) {
-        out.extend([Do::Tick { first: 0 }, Do::Tick { first: 1 }]);
-        if w.written < self.writes && (w.serves(0) || w.serves(1)) {
-            out.push(Do::Write);
+#[test]
+fn every_kind_of_pair_holds() {
+    let soak = given("TWINPOST_SOAK").is_some();
+    let only = std::env::var("TWINPOST_KIND").ok();
+    for kind in kinds().into_iter().filter(|kind| only.as_deref().is_none_or(|name| kind.name.contains(name))) {
+        let pair = |faults, progress| Pair {
+            start: whole(kind.set, Rules::ALL, Twist::None),
+            faults,
+            writes: 2,
+            progress,
+            promise: Promise::Safe,
+            allows: kind.allows,
+        };
+        if let Some(faults) = given("TWINPOST_FAULTS") {
+            assert!(explore(kind.name, pair(faults as u32, false), usize::MAX), "{}: not exhausted", kind.name);
+            continue;
         }
-        let fault = w.faults < self.faults;
-        for n in 0..2 {
-            let node = &w.nodes[n];
-            if !node.on {
-                out.push(Do::Restart(n));
-            } else if node.stalled || node.frozen {
-                out.push(Do::Resume(n));
-            } else if fault {
-                out.extend([Do::Crash(n), Do::Stall(n), Do::Freeze(n), Do::Lose(n)]);
-            }
-            if w.held[n].is_some() {
-                out.push(Do::Arrive(n));
-            } else if fault && !w.catch[n] {
-                out.extend([Do::Hold(n), Do::HoldTwice(n)]);
-            }
-        }
-        if w.unplugged || w.cut != [[false; 2]; 3] {
-            out.push(Do::Heal);
-        }
-        if !w.witness.up {
-            out.push(Do::WitnessUp);
-        }
-        if fault {
-            out.extend([Do::CutAll, Do::CutOneWay { from: 0 }, Do::CutOneWay { from: 1 }]);
-            out.extend(Link::ALL.into_iter().filter(|link| !w.cut[link.index()][0]).map(Do::CutLink));
-            if w.set[0].witness && w.witness.up {
-                out.push(Do::WitnessDown);
-            }
-            if w.set[0].fencing && !w.fence_lies {
-                out.push(Do::SwitchLies);
-            }
-            if self.unplug && !w.unplugged {
-                out.push(Do::Unplug);
-            }
-        }
-    }
-
-    fn next_state(&self, last: &World, action: Do) -> Option<World> {
-        let mut w = last.clone();
-        match action {
-            Do::Tick { first } => w.tick(1, first),
-            Do::Write => w.write(),
-            Do::Restart(n) => w.restart(n),
-            Do::Resume(n) => w.resume(n),
-            Do::Heal => w.heal(),
-            Do::Arrive(n) => w.release(n),
-            Do::WitnessUp => w.witness.up = true,
-            fault => {
-                w.faults += 1;
-                match fault {
-                    Do::Crash(n) => w.crash(n),
-                    Do::Stall(n) => w.nodes[n].stalled = true,
-                    Do::Freeze(n) => w.nodes[n].frozen = true,
-                    Do::CutAll => w.cut = [[true; 2]; 3],
-                    Do::CutOneWay { from } => w.cut.iter_mut().for_each(|link| link[from] = true),
-                    Do::CutLink(link) => w.cut[link.index()] = [true; 2],
-                    Do::Unplug => (w.unplugged, w.cut) = (true, [[true; 2]; 3]),
-                    Do::Lose(n) => w.lose[n] = true,
-                    Do::Hold(n) => w.catch[n] = true,
-                    Do::HoldTwice(n) => (w.catch[n], w.again[n]) = (true, true),
-                    Do::WitnessDown => w.witness.up = false,
-                    Do::SwitchLies => w.fence_lies = true,
-                    other => unreachable!("{other:?} is no fault"),
+        assert!(explore(kind.name, pair(kind.faults, true), usize::MAX), "{}: not exhausted", kind.name);
+        if soak {
+            let states = given("TWINPOST_STATES").unwrap_or(20_000_000) as usize;
+            for faults in kind.faults + 1..=5 {
+                if !explore(kind.name, pair(faults, false), states) {
+                    println!("{}: stopped at the limit of {states} states with {faults} faults", kind.name);
+                    break;
                 }
-                w.mirror();
             }
         }
-        w.normalise();
-        (w != *last).then_some(w)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("never two that serve", |_, w: &World| !w.two_serve()),
-            Property::always("never an acknowledged write lost", |_, w: &World| !w.lost()),
-            // Bounded, and therefore sound: from here everything is repaired and the pair is whole within 60 ticks.
-            Property::always("progress once faults heal", |pair: &Self, w: &World| {
-                !pair.progress || w.faults < pair.faults || w.written < pair.writes || w.recovers(1, RECOVERY)
-            }),
-            Property::sometimes("the peer takes over", |_, w: &World| w.serves(1)),
-        ]
-    }
-
-    fn within_boundary(&self, w: &World) -> bool {
-        w.nodes.iter().all(|node| node.core.record.reign < 14 && node.core.claimed < 16)
     }
 }
 
-fn settings() -> Settings {
-    Settings {
-        keepalive_ms: 1,
-        serial_keepalive_ms: 1,
-        warn_ms: 2,
-        lease_ms: 3,
-        watchdog_ms: 2,
-        margin_ms: 1,
-        first_contact_ms: 4,
-        retry_ms: 2,
-        announce_ms: 1,
-        ..Settings::default()
+/// Nobody but a standby that cannot hear calls for a switch: with a witness that both reach, no loss of frames moves the services.
+#[test]
+fn a_healthy_active_that_the_witness_hears_keeps_the_services() {
+    let set = Settings { witness: true, ..settings() };
+    let pair = |twist| Pair {
+        start: whole(set, Rules::ALL, twist),
+        faults: 2,
+        writes: 1,
+        progress: false,
+        promise: Promise::Keeps,
+        allows: allow::links,
+    };
+    assert!(explore("links fail, the witness is there", pair(Twist::None), usize::MAX));
+    pair::caught("the witness forgets leases", &pair(Twist::WitnessForgetsLeases), "a healthy active keeps the services");
+}
+
+/// Whatever an administrator forces, and whichever copy then gives way: no answered message is destroyed.
+#[test]
+fn force_destroys_nothing() {
+    for (name, set) in [("by force", settings()), ("by force, with a power switch", Settings { fencing: true, ..settings() })] {
+        let pair = Pair {
+            start: whole(set, Rules::ALL, Twist::None),
+            faults: 2,
+            writes: 3,
+            progress: false,
+            promise: Promise::Kept,
+            allows: allow::force,
+        };
+        assert!(explore(name, pair, usize::MAX));
     }
 }
 
-fn witness() -> Settings {
-    Settings { witness: true, ..settings() }
-}
-
-fn switch() -> Settings {
-    Settings { fencing: true, ..settings() }
-}
-
-fn evidence() -> Settings {
-    Settings { evidence: true, ..settings() }
-}
-
-/// A pair that is whole: node 0 serves, node 1 is eligible, one write is on both.
-fn whole(set: Settings, rules: Rules) -> World {
-    let mut w = World::new(set, rules);
-    for n in 0..2 {
-        w.restart(n);
-    }
-    for _ in 0..20 {
-        w.tick(1, 0);
-    }
-    assert!(w.serves(0) && w.nodes[1].core.eligible, "a cold start of both ends in a whole pair: {w:#?}");
-    w.write();
-    assert_eq!(w.acked, 1, "and it takes mail");
-    w.normalise();
-    w
-}
-
-fn soak() -> bool {
-    std::env::var_os("TWINPOST_SOAK").is_some()
-}
-
-/// One fault (three in a soak; `TWINPOST_FAULTS` sets it) with all that can follow, to the last state.
-fn holds(name: &str, set: Settings) {
-    let given = std::env::var("TWINPOST_FAULTS").ok().and_then(|value| value.parse().ok());
-    let faults: u32 = given.unwrap_or(if soak() { 3 } else { 1 });
-    explore(name, set, faults, usize::MAX, true);
-    if given.is_none() && !soak() {
-        // Two faults breadth first, as far as an ordinary run has time: safety alone.
-        explore(name, set, 2, 400_000, false);
-    }
-}
-
-fn explore(name: &str, set: Settings, faults: u32, states: usize, progress: bool) {
-    let pair = Pair { start: whole(set, Rules::ALL), faults, writes: 2, progress, unplug: false };
-    let checker = pair.checker().threads(2).target_state_count(states).spawn_bfs().join();
-    println!(
-        "{name}: {} states, {} of them different, {faults} faults, depth {}",
-        checker.state_count(),
-        checker.unique_state_count(),
-        checker.max_depth()
-    );
-    for property in ["never two that serve", "never an acknowledged write lost", "progress once faults heal"] {
-        if let Some(path) = checker.discovery(property) {
-            let steps: Vec<_> = path.clone().into_actions();
-            let last = path.into_states().pop();
-            panic!("{name}: {property} does not hold after {steps:?}\n{last:#?}");
+/// The model looks at states as `normalise` leaves them. Nothing that can be seen may depend on that.
+#[test]
+fn normal_form_changes_nothing_that_can_be_seen() {
+    use stateright::Model;
+    let seen = |w: &World| {
+        [0, 1].map(|n| {
+            let node = &w.nodes[n];
+            let core = &node.core;
+            (
+                node.on,
+                w.serves(n),
+                core.phase,
+                core.mirror,
+                core.eligible,
+                node.data,
+                node.partial,
+                core.record.unshared,
+                core.claim.is_some(),
+            )
+        })
+    };
+    let mut dice = given("TWINPOST_SEED").unwrap_or(0x2545_F491);
+    println!("TWINPOST_SEED={dice}");
+    for kind in kinds() {
+        for _ in 0..60 {
+            let pair = Pair {
+                start: whole(kind.set, Rules::ALL, Twist::None),
+                faults: 40,
+                writes: 20,
+                progress: false,
+                promise: Promise::Safe,
+                allows: kind.allows,
+            };
+            let mut plain = pair.start.clone();
+            let mut normal = pair.start.clone();
+            let mut did = Vec::new();
+            for _ in 0..120 {
+                let mut actions = Vec::new();
+                pair.actions(&plain, &mut actions);
+                // Mostly time, or nothing ever comes to an end.
+                let at = if random(&mut dice).is_multiple_of(3) {
+                    random(&mut dice) % actions.len() as u64
+                } else {
+                    random(&mut dice) % 2
+                };
+                let action = actions[at as usize];
+                did.push(action);
+                pair.act(&mut plain, action);
+                pair.act(&mut normal, action);
+                normal.normalise();
+                assert_eq!(seen(&plain), seen(&normal), "{}: after {did:?}\n{plain:#?}\n{normal:#?}", kind.name);
+                assert!(!plain.two_serve() && !plain.lost() && !plain.unright, "{}: after {did:?}", kind.name);
+            }
         }
     }
-    assert!(
-        name == "release only" || states != usize::MAX || checker.discovery("the peer takes over").is_some(),
-        "{name}: the model reaches a takeover"
-    );
 }
 
-/// The mutant must break a property within the budget; its way there is printed.
-fn caught(name: &str, set: Settings, rules: Rules, faults: u32, unplug: bool) {
-    let pair = Pair { start: whole(set, rules), faults, writes: 2, progress: false, unplug };
-    let checker = pair
-        .checker()
-        .threads(2)
-        .finish_when(stateright::HasDiscoveries::AnyFailures)
-        .target_state_count(3_000_000)
-        .spawn_bfs()
-        .join();
-    let broken = ["never two that serve", "never an acknowledged write lost"]
-        .into_iter()
-        .find_map(|property| checker.discovery(property).map(|path| (property, path.into_actions())));
-    let Some((property, steps)) = broken else {
-        panic!("{name}: not caught in {} states", checker.unique_state_count());
-    };
-    println!("{name}: \"{property}\" breaks after {} states:", checker.unique_state_count());
-    for step in steps {
-        println!("    {step:?}");
+#[test]
+fn an_active_renews_before_a_standby_claims() {
+    // Real times, a witness that takes a while to answer: from any moment of a cut on, the lease there is fresh when the claim comes.
+    let set = Settings { witness: true, ..Settings::default() };
+    for phase in 0..10 {
+        for cut in [[true, true], [true, false], [false, true]] {
+            let mut w = whole(set, Rules::ALL, Twist::None);
+            for _ in 0..phase {
+                w.tick(20, 0);
+            }
+            w.deaf = cut;
+            for _ in 0..500 {
+                w.tick(20, 0);
+                assert!(w.serves(0) && !w.serves(1), "cut {cut:?} after {phase} ticks");
+            }
+        }
     }
-}
-
-#[test]
-fn witness_holds() {
-    holds("witness", witness());
-}
-
-#[test]
-fn power_switch_holds() {
-    holds("power switch", switch());
-}
-
-#[test]
-fn evidence_holds_while_cables_are_in() {
-    holds("evidence", evidence());
-}
-
-#[test]
-fn release_only_holds() {
-    let pair = settings();
-    holds("release only", pair);
-}
-
-#[test]
-fn mutant_no_wait_for_all_after_boot() {
-    caught("no wait-for-all after boot", switch(), Rules { wait_for_all: false, ..Rules::ALL }, 2, false);
-}
-
-#[test]
-fn mutant_unread_power_switch() {
-    caught("unread power switch", switch(), Rules { read_power_back: false, ..Rules::ALL }, 2, false);
-}
-
-#[test]
-fn mutant_answers_before_the_peer_has_the_bytes() {
-    caught("answers before the peer has the bytes", switch(), Rules { peer_has_bytes: false, ..Rules::ALL }, 2, false);
-}
-
-#[test]
-fn mutant_no_self_stop_on_a_stall() {
-    // Without a hardware watchdog, or it would end the stall before it hurts.
-    let set = Settings { watchdog_ms: 0, ..witness() };
-    caught("no self-stop on a stall", set, Rules { address_expires: false, ..Rules::ALL }, 2, false);
-}
-
-#[test]
-fn mutant_no_stop_at_the_lease_end() {
-    caught("no stop at the lease end", witness(), Rules { stop_at_lease_end: false, ..Rules::ALL }, 2, false);
-}
-
-#[test]
-fn mutant_waits_less_than_lease_and_watchdog() {
-    caught("waits less than lease + watchdog", witness(), Rules { wait_out_lease: false, ..Rules::ALL }, 2, false);
-}
-
-#[test]
-fn mutant_ping_as_a_vote() {
-    caught("ping as a vote", switch(), Rules { ping_is_no_proof: false, ..Rules::ALL }, 2, false);
-}
-
-#[test]
-fn mutant_eligibility_kept_over_boot() {
-    caught("eligibility kept over boot", switch(), Rules { forget_eligibility: false, ..Rules::ALL }, 2, false);
-}
-
-/// Not a rule of ours but of the setting: with every cable pulled, evidence is wrong. That is why `takeover = "proof"` exists.
-#[test]
-fn evidence_is_wrong_when_all_cables_are_pulled() {
-    caught("evidence with all cables pulled", evidence(), Rules::ALL, 1, true);
 }

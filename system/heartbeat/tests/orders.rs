@@ -49,7 +49,7 @@ fn in_maintenance_nothing_switches_until_it_ends() {
     let mut w = whole();
     w.event(1, Event::Order(Order::Maintenance { for_ms: 5000 }));
     w.crash(0);
-    w.set[1].fencing = true;
+    w.fixed.set[1].fencing = true;
     run(&mut w, 40);
     assert!(!w.serves(1));
     run(&mut w, 40);
@@ -60,7 +60,7 @@ fn in_maintenance_nothing_switches_until_it_ends() {
 fn diverged_data_is_never_overwritten_without_a_word() {
     let mut w = whole();
     // Node 0 goes on alone by fencing its peer, then the administrator forces node 1.
-    w.set[0].fencing = true;
+    w.fixed.set[0].fencing = true;
     w.cut = [[true; 2]; 3];
     w.mirror();
     w.crash(1);
@@ -83,4 +83,137 @@ fn diverged_data_is_never_overwritten_without_a_word() {
     w.event(0, Event::Replication(Replication::CopyWhole));
     run(&mut w, 30);
     assert!(w.nodes[0].core.eligible && w.serves(1));
+}
+
+#[test]
+fn a_promotion_that_fails_leaves_the_reign_to_the_peer() {
+    let mut w = whole();
+    w.nodes[1].promote_fails = true;
+    w.event(0, Event::Order(Order::Standby));
+    run(&mut w, 5);
+    assert!(!w.serves(1) && w.nodes[1].disk.is_some_and(|record| !record.unshared), "nothing was written under the new reign");
+    run(&mut w, 15);
+    assert!(w.serves(0), "the one that could goes on");
+    run(&mut w, 20);
+    assert!(w.nodes[1].core.eligible);
+}
+
+#[test]
+fn a_stop_that_fails_ends_in_cutting_its_own_power() {
+    let mut w = whole();
+    w.fixed.set[1].fencing = true;
+    w.nodes[0].stop_fails = true;
+    w.event(0, Event::Order(Order::Standby));
+    assert!(!w.nodes[0].on, "power is cut before anything else can happen");
+    run(&mut w, 20);
+    assert!(w.serves(1));
+}
+
+#[test]
+fn a_copy_that_is_half_overwritten_takes_over_nothing() {
+    let mut w = whole();
+    w.fixed.set[0].fencing = true;
+    w.crash(1);
+    run(&mut w, 20);
+    w.write();
+    w.restart(1);
+    for _ in 0..20 {
+        if w.nodes[0].resync {
+            break;
+        }
+        w.tick(100, 0);
+    }
+    assert!(w.nodes[0].resync && w.nodes[1].partial, "a resync is under way");
+    w.crash(0);
+    w.fixed.set[1].fencing = true;
+    run(&mut w, 60);
+    assert!(!w.serves(1));
+    assert!(reasons(&w.nodes[1].core, &w.fixed.set[1], Order::Force).iter().any(|reason| reason == Reason::Resync));
+    w.restart(0);
+    run(&mut w, 60);
+    assert!(w.serves(0) && w.nodes[1].core.eligible, "the resync went on from its start");
+}
+
+#[test]
+fn what_the_driver_finds_diverged_stays_a_conflict_until_one_gives_way() {
+    let mut w = whole();
+    w.fixed.set[0].fencing = true;
+    w.diverge();
+    run(&mut w, 30);
+    assert_eq!(w.nodes[1].core.node_state(), NodeState::Conflict, "frames of the active do not end it");
+    assert!(w.serves(0));
+    w.event(1, Event::Order(Order::GiveWay));
+    assert_eq!(w.nodes[1].aside, w.nodes[0].data, "kept for the merge");
+    run(&mut w, 30);
+    assert!(w.nodes[1].core.eligible);
+}
+
+#[test]
+fn the_healthier_node_takes_over_once() {
+    let mut w = whole();
+    for n in 0..2 {
+        w.fixed.set[n].prefer_after_ms = 1000;
+    }
+    run(&mut w, 80);
+    assert!(w.serves(0), "equals stay where they are");
+    w.event(0, Event::Ping(false));
+    run(&mut w, 9);
+    assert!(w.serves(0), "not on a moment's difference");
+    run(&mut w, 15);
+    assert!(w.serves(1));
+    // Now the other loses its gateway too, and a cable is loose: nobody flaps.
+    w.event(1, Event::Ping(false));
+    w.event(0, Event::Ping(true));
+    run(&mut w, 30);
+    assert!(w.serves(1), "who just took over keeps it for a while");
+    w.event(1, Event::Ping(true));
+    run(&mut w, 100);
+    assert!(w.serves(1));
+}
+
+#[test]
+fn a_sick_active_stays_where_its_peer_may_not_take_over() {
+    let mut w = whole();
+    for n in 0..2 {
+        w.fixed.set[n].prefer_after_ms = 1000;
+    }
+    run(&mut w, 80);
+    w.event(0, Event::Order(Order::Maintenance { for_ms: 60_000 }));
+    w.event(0, Event::Ping(false));
+    run(&mut w, 50);
+    assert!(w.serves(0));
+}
+
+#[test]
+fn a_lock_is_taken_the_moment_it_is_free() {
+    let set = Settings { first_contact_ms: 3000, reservation: true, reservation_excludes: true, ..Settings::default() };
+    let mut w = World::new(set, Rules::ALL);
+    (0..2).for_each(|n| w.restart(n));
+    run(&mut w, 30);
+    w.write();
+    assert!(w.serves(0) && w.nodes[1].core.eligible && w.array.waits[1]);
+    w.kill(0);
+    w.mirror();
+    assert!(w.serves(1), "no time passed");
+    // What was off comes back as a standby, and the lock comes to it only with a right.
+    w.restart(0);
+    run(&mut w, 20);
+    assert!(w.nodes[0].core.eligible && w.serves(1));
+}
+
+#[test]
+fn an_active_whose_lease_ended_serves_again_when_the_witness_is_back() {
+    let set = Settings { first_contact_ms: 3000, witness: true, ..Settings::default() };
+    let mut w = World::new(set, Rules::ALL);
+    (0..2).for_each(|n| w.restart(n));
+    run(&mut w, 30);
+    assert!(w.serves(0));
+    w.witness.up = [false; 2];
+    w.crash(1);
+    w.mirror();
+    run(&mut w, 15);
+    assert!(!w.serves(0), "its lease ended");
+    w.witness.up = [true; 2];
+    run(&mut w, 40);
+    assert!(w.serves(0), "nobody else can have the newest data");
 }

@@ -1,4 +1,4 @@
-//! Two nodes and what is around them: links, disks, mirrored storage, address rule, watchdog, power switch, witness.
+//! Two nodes and what is around them: links, disks, mirrored storage or an array, address rule, watchdog, power switch, witness.
 //!
 //! The model checker explores this world and the simulator walks it at random; both drive the same `step`. Between two ticks
 //! messages arrive at once; being late is a fault (a held frame comes whenever the explorer likes, older than others: delay and
@@ -6,10 +6,73 @@
 //! all, its own clock included, until it resumes or its hardware watchdog resets it.
 #![allow(dead_code, reason = "each test uses its part of the world")]
 
+pub mod normal;
+pub mod storage;
+pub mod wire;
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 use twinpost_heartbeat::*;
+use wire::{Count, Sim};
 
 /// An address rule that a switched-off rule lets live for ever.
 pub const FOR_EVER: u32 = u32::MAX;
+
+/// Something around the nodes that is not as it must be, so that a test sees that it must.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Twist {
+    None,
+    /// The witness gives a reign away although the other's lease is fresh.
+    WitnessForgetsLeases,
+    /// Bytes of the serial line are believed whatever the hash says.
+    BytesAreBelieved,
+    /// A record is written over the one before, in one slot.
+    OneSlot,
+    /// "Stored" is said before the disk has it.
+    StoredTooEarly,
+    /// The driver says that the peer has every byte when a resync begins, not when it ends.
+    HalfIsWhole,
+    /// A stop that failed is said to have gone well.
+    StopIsBelieved,
+}
+
+/// What no step changes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub set: [Settings; 2],
+    pub rules: Rules,
+    pub twist: Twist,
+}
+
+/// Shared by all states of an exploration and no part of what makes them differ.
+#[derive(Clone, Debug)]
+pub struct Fixed(Arc<Config>);
+
+impl PartialEq for Fixed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Fixed {}
+
+impl std::hash::Hash for Fixed {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+impl Deref for Fixed {
+    type Target = Config;
+    fn deref(&self) -> &Config {
+        &self.0
+    }
+}
+
+impl DerefMut for Fixed {
+    fn deref_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.0)
+    }
+}
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Node {
@@ -17,6 +80,8 @@ pub struct Node {
     pub core: State,
     pub stalled: bool,
     pub frozen: bool,
+    /// Off, but its kernel answers: nobody listens here.
+    pub refuses: bool,
     /// Time that the daemon has not yet heard of.
     pub lag_ms: u32,
     pub rule_ms: u32,
@@ -24,16 +89,28 @@ pub struct Node {
     pub writes: Writes,
     pub promoted: bool,
     pub allow_resync: bool,
+    /// As the active: a resync into the peer is under way.
+    pub resync: bool,
     /// What the daemon was last told of the mirror.
     pub told: bool,
-    /// On disk: the writes, one bit each, and the record.
+    /// The next promotion, the next stop fails.
+    pub promote_fails: bool,
+    pub stop_fails: bool,
+    /// Its services could not be stopped.
+    pub runs_on: bool,
+    /// An active told it in this boot that its data is current.
+    pub granted: bool,
+    /// On disk: the writes, one bit each; whether they are a mix of two states; what was kept aside; the record.
     pub data: u64,
+    pub partial: bool,
+    pub aside: u64,
     pub disk: Option<Record>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Witness {
-    pub up: bool,
+    /// Each node's way to it.
+    pub up: [bool; 2],
     pub reign: u32,
     pub holder: usize,
     /// Age of the last renewal to each node.
@@ -42,33 +119,34 @@ pub struct Witness {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct World {
-    pub set: [Settings; 2],
-    pub rules: Rules,
+    pub fixed: Fixed,
     pub nodes: [Node; 2],
     /// `[link][from]`.
     pub cut: [[bool; 2]; 3],
+    /// No frame of this node arrives, on no link, though the mirror works (a filter that somebody set).
+    pub deaf: [bool; 2],
     pub lose: [bool; 2],
     /// Catch the next frame of this node.
     pub catch: [bool; 2],
     pub held: [Option<Frame>; 2],
     pub again: [bool; 2],
     pub witness: Witness,
-    pub fence_lies: bool,
+    pub array: storage::Array,
+    /// What each node gets from the other's power switch cannot be read back.
+    pub fence_lies: [bool; 2],
     /// Carrier and modem lines look dead although the peer lives: cables pulled.
     pub unplugged: bool,
     pub acked: u64,
     pub written: u32,
     pub faults: u32,
-    /// Random loss in percent and its generator, 0 for none.
-    pub loss: u64,
-    pub seed: u64,
-    pub garbled: u32,
-    /// What each node's clock gains in a tick.
-    pub drift_ms: [i32; 2],
-    /// How long a state file takes, 0 for no time; a crash before tears it.
-    pub slow_ms: u32,
-    pub pending: [Option<(u32, Record)>; 2],
-    pub torn: u32,
+    /// Reigns under which each node served, one bit each.
+    pub served: [u64; 2],
+    /// The drivers found diverged data and stay apart until one side gives way.
+    pub split: bool,
+    /// An array was taken by a node that nobody had granted it to.
+    pub unright: bool,
+    /// Only in the simulator.
+    pub sim: Option<Box<Sim>>,
 }
 
 pub fn random(seed: &mut u64) -> u64 {
@@ -78,102 +156,158 @@ pub fn random(seed: &mut u64) -> u64 {
     seed.wrapping_mul(0x2545_F491_4F6C_DD1D)
 }
 
-fn idle(record: Option<Record>, data: u64, watchdog_ms: u32) -> Node {
+/// What follows from an event and is still to be done.
+pub type Queue = heapless::Deque<(usize, Event), 64>;
+
+fn idle(record: Option<Record>, position: u64, watchdog_ms: u32) -> Node {
     Node {
         on: true,
-        core: State::start(record, u64::from(data.count_ones())),
+        core: State::start(record, position),
         stalled: false,
         frozen: false,
+        refuses: false,
         lag_ms: 0,
         rule_ms: 0,
         watchdog_ms,
         writes: Writes::Held,
         promoted: false,
         allow_resync: false,
+        resync: false,
         told: false,
-        data,
+        promote_fails: false,
+        stop_fails: false,
+        runs_on: false,
+        granted: false,
+        data: 0,
+        partial: false,
+        aside: 0,
         disk: record,
     }
 }
 
 impl World {
     pub fn new(set: Settings, rules: Rules) -> Self {
+        Self::twisted(set, rules, Twist::None)
+    }
+
+    pub fn twisted(set: Settings, rules: Rules, twist: Twist) -> Self {
+        let config = Config { set: [Settings { node: 0, ..set }, Settings { node: 1, ..set }], rules, twist };
         Self {
-            set: [Settings { node: 0, ..set }, Settings { node: 1, ..set }],
-            rules,
+            fixed: Fixed(Arc::new(config)),
             nodes: [idle(None, 0, set.watchdog_ms), idle(None, 0, set.watchdog_ms)],
             cut: [[false; 2]; 3],
+            deaf: [false; 2],
             lose: [false; 2],
             catch: [false; 2],
             held: [None; 2],
             again: [false; 2],
-            witness: Witness { up: true, reign: 0, holder: 0, renewed_ms: [u32::MAX; 2] },
-            fence_lies: false,
+            witness: Witness { up: [true; 2], reign: 0, holder: 0, renewed_ms: [u32::MAX; 2] },
+            array: storage::Array::default(),
+            fence_lies: [false; 2],
             unplugged: false,
             acked: 0,
             written: 0,
             faults: 0,
-            loss: 0,
-            seed: 1,
-            garbled: 0,
-            drift_ms: [0; 2],
-            slow_ms: 0,
-            pending: [None; 2],
-            torn: 0,
+            served: [0; 2],
+            split: false,
+            unright: false,
+            sim: None,
+        }
+    }
+
+    pub fn count(&mut self, what: Count) {
+        if let Some(sim) = &mut self.sim {
+            sim.counts[what as usize] += 1;
         }
     }
 
     pub fn serves(&self, n: usize) -> bool {
         let node = &self.nodes[n];
-        node.on && !node.frozen && node.promoted && node.rule_ms > 0
+        node.on && !node.frozen && node.promoted && node.rule_ms > 0 && self.disk_is_of(n)
     }
 
+    /// Both answer, or one does while services of the other that could not be stopped go on.
     pub fn two_serve(&self) -> bool {
-        self.serves(0) && self.serves(1)
+        let runs = |n: usize| self.serves(n) || self.nodes[n].runs_on;
+        (self.serves(0) && runs(1)) || (self.serves(1) && runs(0))
     }
 
     /// A serving node lacks an acknowledged write.
     pub fn lost(&self) -> bool {
-        (0..2).any(|n| self.serves(n) && self.acked & !self.nodes[n].data != 0)
+        (0..2).any(|n| self.serves(n) && (self.acked & !self.nodes[n].data != 0 || self.nodes[n].partial))
     }
 
-    fn connected(&self) -> bool {
-        let eth1 = self.cut[Link::Eth1.index()];
-        let both = |f: fn(&Node) -> bool| self.nodes.iter().all(f);
-        !eth1[0] && !eth1[1] && both(|node| node.on && !node.frozen) && !both(|node| node.promoted)
+    /// An acknowledged write is nowhere any more.
+    pub fn destroyed(&self) -> bool {
+        self.nodes.iter().fold(self.acked, |left, node| left & !node.aside & if node.partial { u64::MAX } else { !node.data })
+            != 0
+    }
+
+    /// One reign, two nodes that served in it.
+    pub fn reign_of_two(&self) -> bool {
+        self.served[0] & self.served[1] != 0
+    }
+
+    /// Who serves now has served in its reign.
+    pub fn note(&mut self) {
+        for n in 0..2 {
+            if self.serves(n) {
+                self.served[n] |= 1_u64.checked_shl(self.nodes[n].core.reign()).unwrap_or(0);
+            }
+        }
     }
 
     pub fn crash(&mut self, n: usize) {
-        if let Some((left, record)) = self.pending[n].take() {
-            // Two slots in turn: the torn one is none, the one before is the truth.
-            let old = self.nodes[n].disk.map_or([0; RECORD_BYTES], |record| record.encode());
-            let torn = &record.encode()[..left as usize % RECORD_BYTES];
-            self.nodes[n].disk = newest_record([&old, torn]);
-            self.torn += 1;
-        }
+        self.tear(n);
         let node = &mut self.nodes[n];
         (node.on, node.promoted, node.rule_ms, node.writes) = (false, false, 0, Writes::Held);
-        (node.stalled, node.frozen, node.lag_ms) = (false, false, 0);
-        (node.told, node.allow_resync) = (false, false);
+        (node.stalled, node.frozen, node.lag_ms, node.refuses) = (false, false, 0, false);
+        (node.told, node.allow_resync, node.resync, node.granted) = (false, false, false, false);
+        (node.promote_fails, node.stop_fails, node.runs_on) = (false, false, false);
         // Nothing of the mind outlives a crash.
         node.core = State::start(None, 0);
+        self.freed_by_crash(n);
+    }
+
+    /// The processes die, the kernel stays.
+    pub fn kill(&mut self, n: usize) {
+        self.crash(n);
+        self.nodes[n].refuses = true;
     }
 
     pub fn restart(&mut self, n: usize) {
-        let node = &self.nodes[n];
-        self.nodes[n] = idle(node.disk, node.data, self.set[n].watchdog_ms);
+        let old = &self.nodes[n];
+        let (data, partial, aside) = (old.data, old.partial, old.aside);
+        let position = if self.fixed.set[n].reservation { u64::from(self.array.reign) } else { u64::from(data.count_ones()) };
+        let new = idle(old.disk, position, self.fixed.set[n].watchdog_ms);
+        self.nodes[n] = Node { data, partial, aside, ..new };
+        // Some drivers wait on the lock from the start.
+        self.array.waits[n] = self.fixed.set[n].reservation_excludes;
+        if partial {
+            self.event(n, Event::Replication(Replication::CopyPartial));
+        }
+        if self.split {
+            self.event(n, Event::Replication(Replication::Diverged));
+        }
         self.event(n, Event::Tick);
         self.mirror();
     }
 
     pub fn resume(&mut self, n: usize) {
         (self.nodes[n].stalled, self.nodes[n].frozen) = (false, false);
+        // What the driver said meanwhile lies before what the clock says.
+        let partial = self.nodes[n].partial;
+        if self.nodes[n].core.whole == partial {
+            let word = if partial { Replication::CopyPartial } else { Replication::CopyWhole };
+            self.event(n, Event::Replication(word));
+        }
         self.event(n, Event::Tick);
         self.mirror();
     }
 
     pub fn heal(&mut self) {
         self.cut = [[false; 2]; 3];
+        self.deaf = [false; 2];
         self.unplugged = false;
         self.mirror();
     }
@@ -181,7 +315,7 @@ impl World {
     /// Time passes; `first` runs first.
     pub fn tick(&mut self, ms: u32, first: usize) {
         for age in &mut self.witness.renewed_ms {
-            *age = age.saturating_add(ms).min(self.set[0].wait_ms());
+            *age = age.saturating_add(ms).min(self.fixed.set[0].wait_ms());
         }
         for n in [first, 1 - first] {
             let node = &mut self.nodes[n];
@@ -189,41 +323,26 @@ impl World {
                 continue;
             }
             node.watchdog_ms = node.watchdog_ms.saturating_sub(ms);
-            if self.set[n].watchdog_ms > 0 && node.watchdog_ms == 0 && (node.frozen || node.stalled) {
+            if self.fixed.set[n].watchdog_ms > 0 && node.watchdog_ms == 0 && (node.frozen || node.stalled) {
+                self.count(Count::WatchdogReset);
                 self.crash(n);
                 continue;
             }
-            let node = &mut self.nodes[n];
             if node.frozen {
                 continue;
             }
+            // The kernel's rule and the daemon go by the same clock.
+            let ms = self.sim.as_ref().map_or(ms, |sim| ms.saturating_add_signed(sim.drift_ms[n]));
             if node.rule_ms != FOR_EVER {
                 node.rule_ms = node.rule_ms.saturating_sub(ms);
             }
-            let ms = ms.saturating_add_signed(self.drift_ms[n]);
-            node.lag_ms = node.lag_ms.saturating_add(ms).min(self.set[n].wait_ms().max(self.set[n].first_contact_ms));
+            node.lag_ms = node.lag_ms.saturating_add(ms).min(self.fixed.set[n].wait_ms().max(self.fixed.set[n].first_contact_ms));
             self.event(n, Event::Tick);
-            self.disk(n, ms);
+            self.slow_disk(n, ms);
         }
         self.lose = [false; 2];
+        self.resync_goes_on();
         self.mirror();
-    }
-
-    /// A slow disk comes to an end.
-    fn disk(&mut self, n: usize, ms: u32) {
-        if !self.awake(n) {
-            return;
-        }
-        match &mut self.pending[n] {
-            Some((left, record)) if *left <= ms => {
-                let record = *record;
-                self.pending[n] = None;
-                self.nodes[n].disk = Some(record);
-                self.event(n, Event::Stored(record.writes));
-            }
-            Some((left, _)) => *left -= ms,
-            None => {}
-        }
     }
 
     /// A client writes to whoever answers.
@@ -234,20 +353,22 @@ impl World {
             if !self.serves(n) {
                 continue;
             }
+            let one_copy = self.fixed.set[n].reservation;
+            let connected = one_copy || self.connected();
             match self.nodes[n].writes {
                 Writes::Held => {}
                 Writes::Alone => {
                     self.nodes[n].data |= bit;
                     self.acked |= bit;
                     // While the peer is connected it is written there too.
-                    if self.connected() && self.nodes[n].told {
+                    if one_copy || (connected && self.nodes[n].told) {
                         self.nodes[1 - n].data |= bit;
                     }
                 }
                 Writes::Mirrored => {
                     // The local copy may have it although the answer never leaves: a tail that a release tells of.
                     self.nodes[n].data |= bit;
-                    if self.connected() {
+                    if connected {
                         self.nodes[1 - n].data |= bit;
                         self.acked |= bit;
                     }
@@ -258,58 +379,32 @@ impl World {
         self.mirror();
     }
 
-    fn positions(&mut self) {
-        for n in 0..2 {
-            let position = u64::from(self.nodes[n].data.count_ones());
-            if self.nodes[n].on && self.nodes[n].core.position != position {
-                self.event(n, Event::Position(position));
-            }
-        }
-    }
-
-    /// What kernels see of each other: the mirror, carrier, modem lines.
-    pub fn mirror(&mut self) {
-        for n in 0..2 {
-            let peer = &self.nodes[1 - n];
-            let lines = peer.on && !self.unplugged;
-            if self.awake(n) && self.nodes[n].core.carrier != lines {
-                self.event(n, Event::Carrier(lines));
-                self.event(n, Event::ModemLines(lines));
-            }
-        }
-        let connected = self.connected();
-        for n in 0..2 {
-            if !self.nodes[n].promoted || !self.awake(n) {
-                continue;
-            }
-            if connected && !self.nodes[n].told && self.nodes[n].allow_resync {
-                self.nodes[1 - n].data = self.nodes[n].data;
-                self.nodes[n].told = true;
-                self.positions();
-                self.event(n, Event::Replication(Replication::Complete));
-            } else if !connected && self.nodes[n].told {
-                (self.nodes[n].told, self.nodes[n].allow_resync) = (false, false);
-                self.event(n, Event::Replication(Replication::Lost));
-            }
-        }
-    }
-
-    fn awake(&self, n: usize) -> bool {
+    pub fn awake(&self, n: usize) -> bool {
         let node = &self.nodes[n];
         node.on && !node.stalled && !node.frozen
     }
 
     /// One event and everything that follows from it at once.
     pub fn event(&mut self, n: usize, event: Event) {
-        let mut queue = std::collections::VecDeque::from([(n, event)]);
+        let mut queue = Queue::new();
+        let _ = queue.push_back((n, event));
         for _ in 0..400 {
             let Some((n, event)) = queue.pop_front() else { return };
             if !self.awake(n) {
                 continue;
             }
+            if let Event::Frame(frame) = &event {
+                let fresh = frame.echo_boot == self.nodes[n].core.record.boot;
+                self.nodes[n].granted |= fresh && frame.flags.has(Flags::GRANT);
+            }
             let lag = std::mem::take(&mut self.nodes[n].lag_ms);
-            let (core, effects) = twinpost_heartbeat::step_with(&self.rules, &self.set[n], &self.nodes[n].core, lag, event);
+            let before = self.nodes[n].core.phase;
+            let newest = self.nodes[n].core.record.unshared;
+            let config = &self.fixed.0;
+            let (core, effects) = step_with(&config.rules, &config.set[n], &self.nodes[n].core, lag, event);
             self.nodes[n].core = core;
+            let took = core.phase == Phase::Store && before != Phase::Store && core.proof == Some(Proof::Reservation);
+            self.unright |= took && !newest && !self.nodes[n].granted;
             for effect in effects {
                 self.effect(n, effect, &mut queue);
             }
@@ -317,124 +412,114 @@ impl World {
         panic!("a step never settles: {:?}", queue.front());
     }
 
-    fn effect(&mut self, n: usize, effect: Effect, queue: &mut std::collections::VecDeque<(usize, Event)>) {
+    pub fn push(queue: &mut Queue, n: usize, event: Event) {
+        let full = queue.push_back((n, event)).is_err();
+        assert!(!full, "more follows from one event than anything should cause: {queue:#?}");
+    }
+
+    fn effect(&mut self, n: usize, effect: Effect, queue: &mut Queue) {
+        let lease_ms = self.fixed.set[0].lease_ms;
         let node = &mut self.nodes[n];
         match effect {
             Effect::Send(frame) => {
-                if let Some(frame) = self.carry(n, frame) {
-                    queue.push_back((1 - n, Event::Frame(frame)));
+                if let Some(frame) = self.carry(n, frame, queue) {
+                    Self::push(queue, 1 - n, Event::Frame(frame));
                 }
             }
-            Effect::Store(record) if self.slow_ms > 0 => {
-                let left = self.pending[n].map_or(self.slow_ms, |(left, _)| left);
-                self.pending[n] = Some((left, record));
-            }
-            Effect::Store(record) => {
-                node.disk = Some(record);
-                queue.push_back((n, Event::Stored(record.writes)));
-            }
+            Effect::Store(record) => self.store(n, record, queue),
             Effect::Promote => {
-                node.promoted = true;
-                (node.told, node.allow_resync) = (false, false);
-                queue.push_back((n, Event::Promoted(true)));
+                let fails = std::mem::take(&mut node.promote_fails);
+                if fails {
+                    self.count(Count::PromoteFailed);
+                }
+                let done = !fails && self.promote(n, queue);
+                Self::push(queue, n, Event::Promoted(done));
             }
             Effect::Demote => {
-                node.promoted = false;
-                (node.told, node.allow_resync) = (false, false);
-                queue.push_back((n, Event::Demoted(true)));
+                self.demote(n);
+                Self::push(queue, n, Event::Demoted(true));
             }
             Effect::Address { expires_ms } => node.rule_ms = expires_ms.unwrap_or(FOR_EVER),
             Effect::AddressDown => node.rule_ms = 0,
-            Effect::StartServices | Effect::RestartServices => queue.push_back((n, Event::ServicesUp)),
-            Effect::StopServices => queue.push_back((n, Event::ServicesStopped(true))),
-            Effect::Check => queue.push_back((n, Event::Checked(true))),
+            Effect::StartServices | Effect::RestartServices => Self::push(queue, n, Event::ServicesUp),
+            Effect::StopServices => {
+                let fails = std::mem::take(&mut node.stop_fails);
+                node.runs_on = fails;
+                if fails {
+                    self.count(Count::StopFailed);
+                }
+                Self::push(queue, n, Event::ServicesStopped(!fails || self.fixed.twist == Twist::StopIsBelieved));
+            }
+            Effect::Check => Self::push(queue, n, Event::Checked(true)),
             Effect::Writes(writes) => node.writes = writes,
+            Effect::Resync if self.fixed.set[n].reservation => {
+                Self::push(queue, n, Event::Replication(Replication::Complete));
+            }
             Effect::Resync => node.allow_resync = true,
-            Effect::FeedWatchdog => node.watchdog_ms = self.set[n].watchdog_ms,
+            Effect::FeedWatchdog => node.watchdog_ms = self.fixed.set[n].watchdog_ms,
             Effect::SelfFence => self.crash(n),
             Effect::Fence => {
-                let answer = if self.fence_lies { FenceAnswer::Unread } else { FenceAnswer::Off };
-                if !self.fence_lies {
+                let answer = if self.fence_lies[n] { FenceAnswer::Unread } else { FenceAnswer::Off };
+                if !self.fence_lies[n] {
                     self.crash(1 - n);
                 }
-                queue.push_back((n, Event::Fence(answer)));
+                Self::push(queue, n, Event::Fence(answer));
             }
-            Effect::WitnessClaim { knows, new } if self.witness.up => {
+            Effect::WitnessClaim { knows, new } if self.witness.up[n] => {
                 let witness = &mut self.witness;
-                let refused = (witness.reign > knows && witness.holder != n) || witness.reign >= new;
-                if refused {
-                    queue.push_back((n, Event::WitnessLost { reign: witness.reign }));
+                let other_ms = witness.renewed_ms[1 - n];
+                let answer = if (witness.reign > knows && witness.holder != n) || witness.reign >= new {
+                    Event::WitnessLost { reign: witness.reign }
+                } else if other_ms < lease_ms && self.fixed.twist != Twist::WitnessForgetsLeases {
+                    self.count(Count::WitnessHeld);
+                    Event::WitnessHeld { left_ms: lease_ms - other_ms }
                 } else {
                     (witness.reign, witness.holder) = (new, n);
-                    queue.push_back((n, Event::WitnessWon { reign: new, granted_ms: witness.renewed_ms[1 - n] }));
-                }
+                    Event::WitnessWon { reign: new, granted_ms: other_ms }
+                };
+                Self::push(queue, n, answer);
             }
-            Effect::WitnessRenew { reign, ask } if self.witness.up => {
+            Effect::WitnessRenew { reign, ask } if self.witness.up[n] => {
                 if self.witness.reign > reign && self.witness.holder != n {
-                    queue.push_back((n, Event::WitnessLost { reign: self.witness.reign }));
+                    Self::push(queue, n, Event::WitnessLost { reign: self.witness.reign });
                 } else {
                     self.witness.renewed_ms[n] = 0;
-                    queue.push_back((n, Event::WitnessRenewed(ask)));
+                    Self::push(queue, n, Event::WitnessRenewed(ask));
                 }
             }
-            Effect::KeepAside => queue.push_back((n, Event::SetAside)),
-            Effect::WitnessClaim { .. }
-            | Effect::WitnessRenew { .. }
-            | Effect::Reserve
-            | Effect::Unreserve
-            | Effect::Announce
-            | Effect::Alarm(_)
-            | Effect::Refused(_) => {}
+            Effect::KeepAside => {
+                node.aside |= node.data;
+                (node.partial, self.split) = (true, false);
+                Self::push(queue, n, Event::SetAside);
+            }
+            Effect::Reserve => self.reserve(n, queue),
+            Effect::Unreserve => self.unreserve(n),
+            Effect::Alarm(alarm) => match alarm {
+                Alarm::Healthier => self.count(Count::Healthier),
+                Alarm::Conflict => self.count(Count::Conflict),
+                Alarm::LeaseEnded => self.count(Count::LeaseEnded),
+                Alarm::TookOver(proof) => self.count(Count::of(proof)),
+                _ => {}
+            },
+            Effect::WitnessClaim { .. } | Effect::WitnessRenew { .. } | Effect::Announce | Effect::Refused(_) => {}
         }
     }
 
-    fn carry(&mut self, n: usize, frame: Frame) -> Option<Frame> {
+    fn carry(&mut self, n: usize, frame: Frame, queue: &mut Queue) -> Option<Frame> {
         if self.catch[n] {
             self.catch[n] = false;
             self.held[n] = Some(frame);
             return None;
         }
-        if self.cut[frame.link.index()][n] || self.lose[n] {
+        if self.cut[frame.link.index()][n] || self.lose[n] || self.deaf[n] {
             return None;
         }
-        if self.loss == 0 {
-            return Some(frame);
-        }
-        if random(&mut self.seed) % 100 < self.loss {
+        if self.nodes[1 - n].refuses && frame.link != Link::Serial {
+            self.count(Count::PeerGone);
+            Self::push(queue, n, Event::PeerGone);
             return None;
         }
-        self.through_wire(n, &frame)
-    }
-
-    /// Through the real codec; the serial line garbles and cuts.
-    fn through_wire(&mut self, n: usize, frame: &Frame) -> Option<Frame> {
-        let keys = Keys { current: [3; 32], next: None };
-        let bytes = frame.encode(9, &keys);
-        let mut decoder = Decoder::new(9, 1 - n as u8, keys);
-        if frame.link != Link::Serial {
-            return decoder.decode(frame.link, &bytes).ok();
-        }
-        let mut deframer = Deframer::new();
-        let mut out = None;
-        let garble = random(&mut self.seed) % 100 < 2 * self.loss;
-        let at = (random(&mut self.seed) % ENCODED_BYTES as u64) as usize;
-        for (i, mut byte) in encode_serial(&bytes).into_iter().enumerate() {
-            if garble && i == at {
-                match random(&mut self.seed) % 3 {
-                    0 => continue,
-                    1 => byte ^= 1 << (random(&mut self.seed) % 8),
-                    _ => drop(deframer.push(random(&mut self.seed) as u8)),
-                }
-            }
-            if let Some(bytes) = deframer.push(byte) {
-                out = decoder.decode(Link::Serial, &bytes).ok();
-            }
-        }
-        self.garbled += u32::from(out.is_none());
-        if let Some(read) = &out {
-            assert_eq!(read, frame, "what comes through is what was sent");
-        }
-        out
+        if self.sim.is_some() { self.through_wire(n, &frame) } else { Some(frame) }
     }
 
     /// The held frame of `n` arrives.
@@ -451,12 +536,20 @@ impl World {
 
     /// Everything repaired: within `ticks` one node serves, takes mail, and the pair is whole.
     pub fn recovers(&self, ms: u32, ticks: u32) -> bool {
+        self.recovery(ms, ticks, &mut |_| {})
+    }
+
+    /// The same, watched.
+    pub fn recovery(&self, ms: u32, ticks: u32, watch: &mut dyn FnMut(&Self)) -> bool {
         let mut world = self.clone();
         world.heal();
-        (world.witness.up, world.fence_lies) = (true, false);
+        (world.witness.up, world.fence_lies) = ([true; 2], [false; 2]);
         (world.held, world.catch, world.again) = ([None; 2], [false; 2], [false; 2]);
-        world.loss = 0;
+        if let Some(sim) = &mut world.sim {
+            sim.loss = 0;
+        }
         for n in 0..2 {
+            (world.nodes[n].promote_fails, world.nodes[n].stop_fails) = (false, false);
             if !world.nodes[n].on {
                 world.restart(n);
             } else if world.nodes[n].stalled || world.nodes[n].frozen {
@@ -470,51 +563,18 @@ impl World {
                 if !world.nodes[n].on {
                     world.restart(n);
                 }
+                // And an administrator ends a conflict.
+                if world.nodes[n].core.phase == Phase::Conflict {
+                    world.event(n, Event::Order(Order::GiveWay));
+                    world.mirror();
+                }
             }
+            watch(&world);
             let whole = |n: usize| world.serves(n) && world.nodes[n].core.mirror == Mirror::Synced;
             if (whole(0) && world.nodes[1].core.eligible) || (whole(1) && world.nodes[0].core.eligible) {
                 return !world.lost() && !world.two_serve();
             }
         }
         false
-    }
-
-    /// Numbers that only grow are replaced by their rank, so that equal situations are equal values.
-    pub fn normalise(&mut self) {
-        for n in 0..2 {
-            let mut values = Vec::with_capacity(16);
-            self.sequences(n, &mut |seq| values.push(*seq));
-            values.sort_unstable();
-            values.dedup();
-            let rank = |seq: u32| if seq == 0 { 0 } else { 1 + values.binary_search(&seq).map_or(0, |i| i as u32) };
-            self.sequences(n, &mut |seq| *seq = rank(*seq));
-            let node = &mut self.nodes[n];
-            node.core.replays = 0;
-            if let Some(disk) = &mut node.disk
-                && node.core.stored
-            {
-                (disk.writes, node.core.record.writes) = (1, 1);
-            }
-            if let Some(peer) = &mut node.core.peer {
-                peer.frame.link = Link::Eth1;
-            }
-            if let Some((_, age)) = &mut node.core.renew {
-                *age = (*age).min(2);
-            }
-        }
-    }
-
-    /// Every place that holds a sequence counted by node `n`.
-    fn sequences(&mut self, n: usize, f: &mut dyn FnMut(&mut u32)) {
-        let (left, right) = self.nodes.split_at_mut(1);
-        let (own, peer) = if n == 0 { (&mut left[0].core, &mut right[0].core) } else { (&mut right[0].core, &mut left[0].core) };
-        f(&mut own.seq);
-        own.ask.iter_mut().chain(&mut own.renew).for_each(|(seq, _)| f(seq));
-        own.peer.iter_mut().for_each(|heard| f(&mut heard.frame.echo_seq));
-        peer.last_seq.iter_mut().for_each(&mut *f);
-        f(&mut peer.newest_seq);
-        peer.peer.iter_mut().for_each(|heard| f(&mut heard.frame.seq));
-        self.held[n].iter_mut().for_each(|frame| f(&mut frame.seq));
-        self.held[1 - n].iter_mut().for_each(|frame| f(&mut frame.echo_seq));
     }
 }
