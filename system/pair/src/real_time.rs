@@ -8,7 +8,8 @@
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, getrlimit};
 use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
 };
 
 /// In the middle of the range: above everything ordinary, below the kernel's own.
@@ -35,5 +36,3 @@ pub(crate) fn lock_memory() {
         Err(e) => tracing::info!(error = %e, "memory is not locked: not permitted"),
     }
 }
-
-use thread_priority::ThreadPriorityValue;

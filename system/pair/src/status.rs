@@ -270,3 +270,118 @@ fn sentence(set: &Settings, seen: &Snapshot, peer_heard: bool, storage: &Storage
     }
     (en, zh)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::FailBack;
+    use crate::snapshot::LinkSnapshot;
+    use twinpost_heartbeat::{Flags, Frame, Keys, Peer, State};
+
+    fn seen(change: impl FnOnce(&mut State)) -> Snapshot {
+        let mut state = State::start(None, 0);
+        change(&mut state);
+        Snapshot {
+            state,
+            heart: twinpost_heartbeat::Settings::default(),
+            links: std::array::from_fn(|_| LinkSnapshot::default()),
+            up_ms: 60_000,
+            since_ms: 1000,
+            peer_since_ms: 500,
+            peer_silent_ms: state.peer.map(|peer| peer.silent_ms.into()),
+            stall_max_ms: 0,
+            last_switch: None,
+            alarms: Vec::new(),
+            writes: Some(Writes::Held),
+            services: "stopped",
+            services_why: None,
+            fence_said: None,
+            watchdog_open: false,
+            fail_back: FailBack::Never,
+        }
+    }
+
+    fn peer(state: NodeState, silent_ms: u32) -> Option<Peer> {
+        let frame = Frame {
+            link: Link::Eth1,
+            node: 1,
+            state,
+            boot: 4,
+            seq: 9,
+            echo_boot: 1,
+            echo_seq: 1,
+            reign: 6,
+            ballot: 0,
+            position: 3,
+            lease_ms: 0,
+            health: 255,
+            flags: Flags::default(),
+            config: 0,
+        };
+        Some(Peer { frame, silent_ms })
+    }
+
+    fn told(seen: &Snapshot) -> Status {
+        let keys = Keys { current: [0; 32], next: None };
+        let set = Settings::new(0, 1, keys, "/state".into(), "/socket".into());
+        let status = build(&set, seen, Around::default());
+        assert!(!status.sentence.is_empty() && !status.sentence_zh.is_ascii() && status.nodes.len() == 2, "{status:?}");
+        status
+    }
+
+    #[test]
+    fn a_peer_that_was_never_heard() {
+        let status = told(&seen(|_| {}));
+        assert_eq!((status.active, status.nodes[1].state.as_str(), status.nodes[1].silent_ms), (None, "unheard", None));
+        assert!(status.sentence.contains("waits for node b"), "{}", status.sentence);
+        assert_eq!(status.writes, None, "a node that does not serve answers nothing");
+    }
+
+    #[test]
+    fn a_peer_that_fell_silent_serves_no_more_as_far_as_is_known() {
+        let heard = told(&seen(|s| (s.phase, s.eligible, s.peer) = (Phase::Standby, true, peer(NodeState::ActiveSynced, 100))));
+        assert_eq!((heard.active.as_deref(), heard.reign), (Some("b"), 6));
+        let silent = told(&seen(|s| (s.phase, s.eligible, s.peer) = (Phase::Claim, true, peer(NodeState::ActiveSynced, 5000))));
+        assert_eq!((silent.active, silent.nodes[1].state.as_str(), silent.nodes[1].silent_ms), (None, "silent", Some(5000)));
+        let standby = told(&seen(|s| (s.phase, s.peer) = (Phase::Active, peer(NodeState::StandbyEligible, 5000))));
+        assert!(!standby.nodes[1].eligible, "who is silent is not known to be current");
+        assert!(standby.sentence.contains("alone"), "{}", standby.sentence);
+    }
+
+    #[test]
+    fn a_conflict_and_mail_that_waits_are_said_first() {
+        let status = told(&seen(|s| (s.phase, s.peer) = (Phase::Conflict, peer(NodeState::Conflict, 10))));
+        assert!(status.sentence.contains("nothing is overwritten") && status.active.is_none(), "{}", status.sentence);
+        assert_eq!(status.nodes.iter().filter(|node| node.state == "conflict").count(), 2);
+        let status = told(&seen(|s| (s.phase, s.mirror) = (Phase::Active, Mirror::Held)));
+        assert!(status.sentence.contains("new mail waits"), "{}", status.sentence);
+        assert_eq!(status.writes.as_deref(), Some("held"));
+        let status = told(&seen(|s| (s.phase, s.peer) = (Phase::Active, peer(NodeState::Conflict, 10))));
+        assert!(status.sentence.contains("waits for a decision"), "{}", status.sentence);
+    }
+
+    #[test]
+    fn every_state_has_its_sentence() {
+        let phases = [
+            Phase::Boot,
+            Phase::Standby,
+            Phase::Claim,
+            Phase::Wait,
+            Phase::Store,
+            Phase::Promote,
+            Phase::Active,
+            Phase::Stop,
+            Phase::Demote,
+            Phase::Conflict,
+            Phase::Fenced,
+        ];
+        for phase in phases {
+            for mirror in [Mirror::Alone, Mirror::Resync, Mirror::Granting, Mirror::Synced, Mirror::Held] {
+                for state in [NodeState::Boot, NodeState::TakingOver, NodeState::Draining, NodeState::Maintenance] {
+                    told(&seen(|s| (s.phase, s.mirror, s.peer) = (phase, mirror, peer(state, 10))));
+                }
+                told(&seen(|s| (s.phase, s.mirror, s.maintenance_left_ms) = (phase, mirror, 90_000)));
+            }
+        }
+    }
+}
