@@ -408,7 +408,9 @@ async fn diverged_data_is_kept_before_it_is_overwritten() {
     let a = bench.node();
     let mut events = a.events();
     until(&mut events, mirror(Replication::CopyWhole)).await;
-    bench.events("call helper name:mail peer-node-id:0 conn-name:peer volume:0 minor:0 helper:initial-split-brain\n");
+    let helper = |kind: &str| format!("call helper name:mail peer-node-id:0 conn-name:peer volume:0 minor:0 helper:{kind}\n");
+    bench.events(&helper("initial-split-brain"));
+    bench.events(&helper("split-brain"));
     bench.events(ALONE);
     until(&mut events, mirror(Replication::Diverged)).await;
     assert_eq!(code(bench.ask("split-brain")).await, 0);
@@ -423,6 +425,11 @@ async fn diverged_data_is_kept_before_it_is_overwritten() {
     assert_eq!(log[calls..calls + 2], ["primary", "fsck"]);
     assert!(log[calls + 2].starts_with("mount ro,"), "{log:?}");
     assert_eq!(log[calls + 3..], ["umount", "secondary", "connect --discard-my-data"]);
+    // They meet again, and DRBD knows whose data was given up.
+    bench.events(&helper("initial-split-brain"));
+    bench.events(CONNECTED);
+    until(&mut events, mirror(Replication::CopyWhole)).await;
+    when("they are connected", || a.status().connection == "Connected").await;
     assert_eq!(code(bench.ask("before-resync-target")).await, 0, "now it may be");
     assert!(events.try_recv().is_err() || a.status().role == Role::Standby, "told once");
 }

@@ -123,7 +123,8 @@ impl View {
                 (self.disk, self.disk_word) = (Disk::Diskless, "Diskless".into());
                 Notice::Changed
             }
-            ("call", "helper") if fields.helper.ends_with("split-brain") => Notice::SplitBrain,
+            // `initial-split-brain` is called for a resolved one too, when this side has given its data up.
+            ("call", "helper") if fields.helper == "split-brain" => Notice::SplitBrain,
             _ => Notice::Nothing,
         }
     }
