@@ -417,6 +417,7 @@ async fn diverged_data_is_kept_before_it_is_overwritten() {
     assert_eq!(code(bench.ask("before-resync-target")).await, 1, "nothing is overwritten");
     assert!(matches!(a.promote(9).await, Err(Error::Refused(_))));
     when("both see that it stands alone", || a.status().connection == "StandAlone").await;
+    bench.answer("connect", "echo 'mail: Failure: (102) Local address(port) already in use.' >&2; exit 10");
     let calls = bench.log().len();
     let folder = a.keep_aside().await.unwrap();
     assert_eq!(folder, bench.at("state/aside/reign-4"));

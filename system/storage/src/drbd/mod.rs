@@ -200,6 +200,13 @@ impl Inner {
                 Err(Error::Program { stderr, .. }) if stderr.contains("(-18)") && Instant::now() < end => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
+                // Already so, and the events have not said it yet: connecting (102), or no connection to cut (162).
+                Err(Error::Program { stderr, .. })
+                    if (args[0] == "connect" && stderr.contains("(102)"))
+                        || (args[0] == "disconnect" && stderr.contains("(162)")) =>
+                {
+                    return Ok(String::new());
+                }
                 done => return done,
             }
         }
