@@ -278,6 +278,7 @@ pub(crate) fn govern_standby(mind: &mut Mind<'_>) {
             let newer = !mind.s.gone && mind.s.peer_within(mind.set.warn_ms).is_some_and(|peer| data_order(mind, &peer).is_lt());
             if lost || newer || !mind.s.whole || mind.s.maintenance_left_ms > 0 {
                 (mind.s.claim, mind.s.phase) = (None, Phase::Standby);
+                mind.s.rest_left_ms = mind.set.keepalive_ms;
             } else {
                 pursue(mind);
             }
@@ -289,7 +290,7 @@ pub(crate) fn govern_standby(mind: &mut Mind<'_>) {
 
 fn consider(mind: &mut Mind<'_>) {
     let s = &mind.s;
-    if s.maintenance_left_ms > 0 || !s.whole {
+    if s.maintenance_left_ms > 0 || s.rest_left_ms > 0 || !s.whole {
         return;
     }
     if let Some(peer) = s.peer_within(warn_ms(mind))
@@ -301,7 +302,7 @@ fn consider(mind: &mut Mind<'_>) {
         }
         if s.eligible {
             start(mind, Grounds::Eligible);
-        } else if s.yield_left_ms == 0 && better(mind, &peer) {
+        } else if s.yield_left_ms == 0 && silent_ms(mind) < mind.set.lease_ms && better(mind, &peer) {
             start(mind, Grounds::Agreed);
         }
         return;

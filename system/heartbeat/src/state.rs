@@ -386,6 +386,8 @@ pub struct State {
     pub reserving: bool,
     /// Until a reservation that excludes is asked for again.
     pub reserve_left_ms: u32,
+    /// A claim was given up: until the next. Without it two conditions that disagree would claim as fast as the network answers.
+    pub rest_left_ms: u32,
     /// This node's lease ended while it was active, and since then it promised nothing and heard of nobody newer.
     pub lapsed: bool,
     /// How long the peer has clearly been the healthier one.
@@ -462,6 +464,7 @@ impl State {
             granted_age_ms: u32::MAX,
             reserving: false,
             reserve_left_ms: 0,
+            rest_left_ms: 0,
             lapsed: false,
             worse_ms: None,
             active_ms: 0,

@@ -97,6 +97,7 @@ impl Mind<'_> {
             &mut s.announce.1,
             &mut s.gone_deaf_ms,
             &mut s.reserve_left_ms,
+            &mut s.rest_left_ms,
         ] {
             *left = left.saturating_sub(ms);
         }

@@ -217,3 +217,23 @@ fn an_active_whose_lease_ended_serves_again_when_the_witness_is_back() {
     run(&mut w, 40);
     assert!(w.serves(0), "nobody else can have the newest data");
 }
+
+/// Found by the simulator: between a lease and the serial line's warning a claim was taken up and dropped at every event.
+#[test]
+fn a_dropped_claim_rests() {
+    let mut w = whole();
+    // Nobody is eligible any more, and only the serial line is left.
+    w.event(1, Event::Replication(Replication::CopyPartial));
+    w.event(1, Event::Replication(Replication::CopyWhole));
+    w.cut[Link::Eth1.index()] = [true; 2];
+    w.cut[Link::Lan.index()] = [true; 2];
+    w.kill(0);
+    for _ in 0..20 {
+        w.tick(50, 0);
+        let claimed = w.nodes[1].core.claimed;
+        for _ in 0..50 {
+            w.event(1, Event::PeerGone);
+        }
+        assert!(w.nodes[1].core.claimed <= claimed + 1, "at most one claim, however often an event comes");
+    }
+}
