@@ -303,12 +303,16 @@ impl Inner {
         } else {
             state.holding = Holding::Active { fd: Arc::new(lock.into_fd()), reign };
         }
+        // The thread that looks at the file may have seen the new reign first, and told of it.
+        let news = record.reign > state.record.reign;
         (state.record, state.lost) = (record, false);
         state.watch_trouble.clear();
         drop(state);
         self.changed.notify_all();
         tracing::info!(reign, path = %settings.mount.display(), "this node has the mail volume");
-        self.tell(Event::Position(reign.into()));
+        if news {
+            self.tell(Event::Position(reign.into()));
+        }
         Ok(())
     }
 
