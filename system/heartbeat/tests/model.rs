@@ -3,8 +3,8 @@
 //! An ordinary run exhausts the faults that `kinds` names, with progress from every state in which all faults are spent:
 //! two for each kind of pair (release only 215,456 different states, power switch 285,984, evidence 289,771, witness 797,236, lock
 //! 120,138, array 149,404 when this was written; the test prints them), one where health decides.
-//! `TWINPOST_SOAK=1` goes on up to five faults for safety alone, each kind until `TWINPOST_STATES` steps (20 million if not given: 8 GB
-//! or so) are reached, and says where it stopped. `TWINPOST_FAULTS=n TWINPOST_KIND=witness` explores one.
+//! `TWINPOST_SOAK=1` goes on up to five faults for safety alone, each kind until `TWINPOST_STATES` steps (20 million if not given)
+//! are reached, and says where it stopped. `TWINPOST_FAULTS=n TWINPOST_KIND=witness` explores one.
 #![allow(clippy::print_stdout, reason = "state counts are what this test is for")]
 
 mod pair;
