@@ -1,8 +1,12 @@
 //! The command line. Control commands are sent to the node as they are parsed, so one definition serves both ends.
 
+mod pair;
+
+pub use pair::{ConflictOrder, CopyOrder, FailBackTo, MaintenanceOrder, PairOrder, PairingOrder, PreviewOf, Sure, Whose};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Twinpost: mail that stays, on two nodes.
@@ -24,6 +28,18 @@ pub enum Command {
     /// One node of a pair with all its parts (started by `up`)
     #[command(hide = true)]
     Node(NodeInit),
+    /// The pair daemon of a node: heartbeat, takeover, the services (started by `up` or by systemd)
+    Pair(Pair),
+    /// A witness for any number of pairs: a third machine that knows who may serve
+    Witness(Witness),
+    /// What DRBD's kernel part runs to ask the pair daemon
+    #[command(hide = true)]
+    PairHandler {
+        /// Socket of the storage driver
+        socket: PathBuf,
+        /// DRBD's word for what it asks
+        ask: String,
+    },
     /// Look at a node and change it
     Ctl(Ctl),
 }
@@ -88,6 +104,35 @@ pub struct NodeInit {
 }
 
 /// A part of a node.
+#[derive(Debug, Args)]
+pub struct Pair {
+    /// Folder of the node
+    #[arg(long, value_name = "DIR")]
+    pub node: PathBuf,
+    /// Stop when the process that started this one, which has this number, ends; 0: any number
+    #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
+    pub with_parent: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Witness {
+    /// Folder of the witness: its register and the keys of the pairs it knows
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Address and port to answer on (UDP)
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "enrol")]
+    pub listen: Option<SocketAddr>,
+    /// Make a pair known to this witness and end: its number, as `twinpost ctl pair pairing witness-key` shows it
+    #[arg(long, value_name = "NUMBER", requires = "key_file")]
+    pub enrol: Option<u32>,
+    /// File with the key of that pair
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Stop when the process that started this one, which has this number, ends; 0: any number
+    #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
+    pub with_parent: Option<u32>,
+}
+
 #[derive(Debug, Args)]
 pub struct Mail {
     /// Folder of the node
@@ -171,6 +216,12 @@ pub enum Order {
         #[arg(required = true)]
         words: Vec<String>,
     },
+    /// The two nodes: who serves, switching, maintenance, pairing
+    #[command(subcommand)]
+    Pair(PairOrder),
+    /// What the operators are told by mail; given by other parts of the node, not by people
+    #[command(skip)]
+    Notice(crate::operators::Notice),
     /// Who changed what, newest first
     Audit {
         /// How many lines

@@ -3,6 +3,8 @@
 //! The order goes to the running node through its control socket. When the node is stopped, the order is carried out here,
 //! under the same lock that keeps a second node away: everything works on a stopped node too.
 
+mod pair;
+mod pairing;
 mod show;
 mod sms;
 
@@ -34,6 +36,11 @@ pub async fn run(arguments: Ctl) -> u8 {
     }
     if let Order::Sms(order) = &order
         && let Some(code) = sms::run(order, &folder, json).await
+    {
+        return code;
+    }
+    if let Order::Pair(order) = &order
+        && let Some(code) = Box::pin(pair::run(order, &dir, json)).await
     {
         return code;
     }
@@ -88,6 +95,10 @@ async fn execute_here(folder: &Folder, request: &Request, attachment: &[u8], bar
             "{} holds no node; start one with `twinpost up --dir DIR`, or name its folder with --dir",
             folder.path().display()
         );
+        return Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None });
+    }
+    if twinpost_config::load_node(folder.path()).is_ok_and(|node| node.pair.enabled) {
+        let message = "no mail process answers: neither node of the pair serves now. `twinpost ctl pair status` says why".to_owned();
         return Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None });
     }
     let (progress, mut steps) = tokio::sync::mpsc::unbounded_channel();

@@ -14,11 +14,14 @@ mod logs;
 mod mail;
 mod node;
 mod node_init;
+mod operators;
+mod pair;
 mod rack;
 mod settings;
 mod sms;
 mod texts;
 mod up;
+mod witness;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -32,7 +35,7 @@ pub(crate) const EXIT_UNREACHABLE: u8 = 3;
 /// The node cannot run until a person changes something: another start would bring the same.
 pub(crate) const EXIT_HOPELESS: u8 = 5;
 /// The pair daemon could not verify that its services stopped: the node must be reset, and until then nothing of it may start.
-pub(crate) const EXIT_FENCED: u8 = 86;
+pub(crate) const EXIT_FENCED: u8 = twinpost_pair::SELF_FENCED_EXIT;
 /// Faults were found.
 pub(crate) const EXIT_FAULTS: u8 = 4;
 
@@ -48,6 +51,12 @@ fn main() -> ExitCode {
         cli::Command::Mail(arguments) => run(mail::run(arguments)),
         cli::Command::Sms(arguments) => run(sms::run(arguments)),
         cli::Command::Node(arguments) => run(node_init::run(arguments)),
+        cli::Command::Pair(arguments) => run(pair::run(arguments)),
+        cli::Command::Witness(arguments) => run(witness::run(arguments)),
+        cli::Command::PairHandler { socket, ask } => {
+            let resource = std::env::var("DRBD_RESOURCE").unwrap_or_default();
+            twinpost_storage::drbd::run_handler(&socket, &ask, &resource)
+        }
         cli::Command::Ctl(arguments) => run(ctl::run(arguments)),
     };
     ExitCode::from(code)

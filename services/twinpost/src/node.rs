@@ -27,6 +27,10 @@ impl Folder {
         let serves = |node: &&Self| std::os::unix::net::UnixStream::connect(node.socket()).is_ok();
         nodes.iter().find(serves).unwrap_or(&nodes[0]).clone()
     }
+    /// The nodes that `dir` means: itself when it holds an appliance document, else both that it may hold.
+    pub fn pair_of(dir: &Path) -> Vec<Self> {
+        if dir.join("appliance.toml").exists() { vec![Self::new(dir)] } else { ["a", "b"].map(|name| Self::new(dir.join(name))).to_vec() }
+    }
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0
@@ -46,6 +50,14 @@ impl Folder {
     /// Identity, keys and state of the pair.
     pub fn pair(&self) -> PathBuf {
         self.0.join("pair")
+    }
+    /// Data that gave way to the peer's, kept for the merge.
+    pub fn aside(&self) -> PathBuf {
+        self.pair().join("aside")
+    }
+    /// Generations of the appliance document.
+    pub fn history(&self) -> PathBuf {
+        self.0.join("config")
     }
     /// The socket of the pair daemon.
     pub fn pair_socket(&self) -> PathBuf {

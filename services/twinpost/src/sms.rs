@@ -15,6 +15,8 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use twinpost_pair::Client;
+use twinpost_pair::api::{Answer as PairAnswer, Request as PairRequest, Status, Text};
 use twinpost_sms::api::{Condition, State};
 use twinpost_sms::{Language, Orders};
 
@@ -88,9 +90,23 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// The pair daemon of this node and what it says; none when it does not answer.
+    async fn pair(&self) -> Option<(Client, Status)> {
+        let asked = async {
+            let mut client = Client::connect(&self.folder.pair_socket()).await.ok()?;
+            let status = client.status().await.ok()?;
+            Some((client, status))
+        };
+        tokio::time::timeout(ASK_MAX, asked).await.ok().flatten()
+    }
+}
+
 impl Orders for Desk {
     async fn status(&self, state: &State, language: Language) -> String {
         let mail = self.mail().await;
+        let pair = self.pair().await.map(|(_, status)| status);
+        let standby = pair.as_ref().is_some_and(|pair| pair.active.as_deref().is_some_and(|active| active != self.node));
         let number = |key: &str| mail.as_ref().and_then(|m| m.get(key)).and_then(Value::as_u64).unwrap_or(0);
         let (hours, queued) = (number("up_s") / 3600, number("queue"));
         let texts = state.waiting.alarms + state.waiting.notices + state.waiting.people;
@@ -101,6 +117,8 @@ impl Orders for Desk {
             (Language::English, true) => {
                 format!("Twinpost {}: mail up {hours} h, {queued} in queue; {texts} texts wait; signal {signal} dBm.", self.node)
             }
+            (Language::English, false) if standby => format!("Twinpost {}: {texts} texts wait; signal {signal} dBm.", self.node),
+            (Language::Chinese, false) if standby => format!("Twinpost {}：{texts} 条短信等待；信号 {signal} dBm。", self.node),
             (Language::English, false) => {
                 format!("Twinpost {}: MAIL DOES NOT ANSWER; {texts} texts wait; signal {signal} dBm.", self.node)
             }
@@ -114,6 +132,9 @@ impl Orders for Desk {
                 format!("Twinpost {}：邮件服务无响应；{texts} 条短信等待；信号 {signal} dBm。", self.node)
             }
         };
+        if let Some(pair) = pair {
+            said = format!("{} {said}", if language == Language::English { pair.sentence } else { pair.sentence_zh });
+        }
         for way in state.ways.iter().filter(bad) {
             said.push(' ');
             said.push_str(if language == Language::English { &way.text } else { &way.zh });
@@ -131,10 +152,25 @@ impl Orders for Desk {
     }
 
     async fn switch(&self, by: &str, language: Language) -> Result<String, String> {
-        tracing::warn!(by, "a switch to the other node was ordered, and no pair is set up");
-        Err(match language {
-            Language::English => format!("Node {} works alone: no pair is set up, so nothing was switched.", self.node),
-            Language::Chinese => format!("节点 {} 单机运行：未设置双机，未做切换。", self.node),
-        })
+        let say = |text: &Text| if language == Language::Chinese { text.zh.clone() } else { text.en.clone() };
+        let Some((mut client, status)) = self.pair().await else {
+            tracing::warn!(by, "a switch to the other node was ordered, and no pair daemon answers");
+            let paired = twinpost_config::load_node(self.folder.path()).is_ok_and(|node| node.pair.enabled);
+            return Err(match (language, paired) {
+                (Language::English, false) => format!("Node {} works alone: no pair is set up, so nothing was switched.", self.node),
+                (Language::Chinese, false) => format!("节点 {} 单机运行：未设置双机，未做切换。", self.node),
+                (Language::English, true) => format!("Node {}: the pair daemon does not answer, nothing was switched.", self.node),
+                (Language::Chinese, true) => format!("节点 {}：双机守护进程无应答，未做切换。", self.node),
+            });
+        };
+        let here = status.active.as_deref() == Some(self.node.as_str());
+        tracing::warn!(by, active = ?status.active, "a switch to the other node was ordered by telephone");
+        match client.ask(&if here { PairRequest::Standby } else { PairRequest::Takeover }).await {
+            Ok(PairAnswer::Done { text }) => Ok(say(&text)),
+            Ok(PairAnswer::Refused { reasons }) => Err(reasons.iter().map(|r| say(&r.text)).collect::<Vec<_>>().join(" ")),
+            Ok(PairAnswer::Error { text }) => Err(say(&text)),
+            Ok(_) => Err("?".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }

@@ -154,3 +154,8 @@ pub(crate) fn govern_active(mind: &mut Mind<'_>) {
         alone(mind);
     }
 }
+
+/// An array is complete at any time; nobody is there to be granted what it holds while the peer is silent.
+pub(crate) fn misses_peer(mind: &Mind<'_>) -> bool {
+    mind.set.reservation && silent_ms(mind) >= mind.set.lease_ms
+}

@@ -418,7 +418,7 @@ impl Mind<'_> {
         }
         match (self.s.mirror, self.s.replication) {
             (Mirror::Alone, Replication::Behind) if !self.s.settling => self.s.mirror = Mirror::Resync,
-            (Mirror::Alone | Mirror::Resync, Replication::Complete) if !self.s.settling => {
+            (Mirror::Alone | Mirror::Resync, Replication::Complete) if !self.s.settling && !array::misses_peer(self) => {
                 // The peer has every byte. Before it is told so, this node's claim to the newest data must be gone from the disk:
                 // the peer may take over the moment it knows, and this node must then not believe an old record.
                 self.s.mirror = Mirror::Granting;

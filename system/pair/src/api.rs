@@ -63,11 +63,28 @@ pub enum Request {
     },
     /// Forgets the peer.
     Unpair,
+    /// About the appliance document that is copied between the nodes. Answer: [`Answer::Told`].
+    Config {
+        /// What is wanted.
+        what: ConfigAsk,
+    },
     /// What an order would do, and everything that stands against it; changes nothing. Answer: [`Answer::Preview`].
     Preview {
         /// The order.
         order: OrderName,
     },
+}
+
+/// About the appliance document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigAsk {
+    /// Whether both nodes have the same, and what differs.
+    Show,
+    /// Both changed it without each other: this node's stays.
+    Ours,
+    /// Both changed it without each other: the peer's stays.
+    Theirs,
 }
 
 /// An order that can be previewed.
@@ -138,6 +155,11 @@ pub enum Answer {
         text: Text,
         /// Everything that stands against it now; empty when it can be done.
         reasons: Vec<Refusal>,
+    },
+    /// What was asked.
+    Told {
+        /// In words.
+        text: Text,
     },
     /// A pairing is offered.
     Code {

@@ -115,7 +115,7 @@ impl Clerk {
             Request::Force { confirm } => self.force(confirm).await,
             Request::GiveWay => self.order(Order::GiveWay, give_way_words(&self.set)).await,
             Request::Preview { order } => self.preview(order).await,
-            other @ (Request::Conflict { .. } | Request::PairOffer | Request::PairJoin { .. } | Request::Unpair) => {
+            other @ (Request::Config { .. } | Request::Conflict { .. } | Request::PairOffer | Request::PairJoin { .. } | Request::Unpair) => {
                 match &self.desk {
                     Some(desk) => desk.ask(other).await,
                     None => Answer::Error {

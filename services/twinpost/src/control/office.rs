@@ -4,6 +4,7 @@
 //! line in the audit trail with the actor's name.
 
 mod directory;
+mod pair;
 mod queue;
 mod sms;
 mod store;
@@ -11,7 +12,7 @@ mod store;
 use super::{Failure, Progress, ProgressSender};
 use crate::cli::{ConfigOrder, Order};
 use crate::node::Folder;
-use crate::settings;
+use crate::{operators, settings};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -151,6 +152,12 @@ impl Office {
             Order::Queue(order) => self.queue(order).await,
             Order::Store(order) => Box::pin(self.store_order(order, progress)).await,
             Order::Sms(order) => Box::pin(self.sms(order, actor)).await,
+            Order::Pair(order) => Box::pin(self.pair(order, progress)).await,
+            Order::Notice(notice) => {
+                let expire = self.document.queue.expire.0;
+                let told = operators::tell(&self.directory, &self.store, &self.document.node.host_name, expire, &notice).await;
+                told.map(|told| json!({ "told": told })).map_err(Failure::because)
+            }
             Order::Config(ConfigOrder::Reload) => match &self.running {
                 Some(running) => running.reload().map(|notes| json!(notes)).map_err(Failure::because),
                 None => Err(Failure::because("the node is not running: it reads the document when it starts")),

@@ -62,6 +62,13 @@ pub fn result(order: &Order, value: &Value, json: bool) {
             count("refused")
         ));
     }
+    if matches!(order, Order::Pair(_))
+        && let Ok(report) = serde_json::from_value::<twinpost_merge::Report>(value.clone())
+    {
+        let chinese = ["LC_ALL", "LANG"].iter().find_map(|name| std::env::var(name).ok()).is_some_and(|l| l.starts_with("zh"));
+        let tongue = if chinese { twinpost_merge::Tongue::Zh } else { twinpost_merge::Tongue::En };
+        return text(&report.sentences(tongue).join("\n"));
+    }
     if matches!(order, Order::Store(StoreOrder::Rebuild)) && value.is_object() {
         return text(&rebuilt(value));
     }
@@ -138,7 +145,8 @@ pub fn rows(rows: &[Value], columns: &[&str]) -> String {
     table(rows, columns).to_string()
 }
 
-fn blank() -> Table {
+/// A table without lines.
+pub fn blank() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     // Some terminals do not know how wide they are.

@@ -27,9 +27,8 @@ pub fn mail(program: &Path, folder: &Folder) -> Recipe {
         command: Box::new(move || {
             let mut command = Command::new(&program);
             command.arg("mail").arg(format!("--with-parent={}", std::process::id())).arg("--node").arg(folder.path());
-            // Argon2id takes 19 MiB for each sign-in. Blocks of that size shall come from the system and go back to it, not
-            // stay in the heap of each thread that ever checked a password (mallopt(3), M_MMAP_THRESHOLD).
-            command.env("MALLOC_MMAP_THRESHOLD_", "4194304");
+            let (name, value) = crate::mail::memory_for_passwords();
+            command.env(name, value);
             command
         }),
         answers: Box::new(move || mail_answers(asked.clone())),

@@ -1,0 +1,134 @@
+//! `twinpost ctl pair pairing`: makes two nodes a pair by a short code, on the node itself.
+//!
+//! Contract: works without a daemon, as a node without a peer has none. What is written lies in the node's `pair` folder; a `node.toml`
+//! is begun where there is none, switched off, for a person to complete.
+
+use super::show;
+use crate::cli::{PairingOrder, Sure};
+use crate::node::{Folder, write_whole};
+use crate::{EXIT_DONE, EXIT_FAILED, complain};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+use twinpost_peer::{About, Identity, PairAs, Paired, pair_join, pair_offer};
+
+/// Carries out an order; gives the exit code.
+pub async fn run(order: &PairingOrder, dir: &Path, as_json: bool) -> u8 {
+    match carry_out(order, &Folder::find(dir), as_json).await {
+        Ok(()) => EXIT_DONE,
+        Err(message) => {
+            if as_json {
+                show::note("", &json!({ "error": message }), true);
+            } else {
+                complain(&message);
+            }
+            EXIT_FAILED
+        }
+    }
+}
+
+async fn carry_out(order: &PairingOrder, folder: &Folder, as_json: bool) -> Result<(), String> {
+    if !folder.document().exists() {
+        return Err(format!("{} holds no node; name its folder with --dir", folder.path().display()));
+    }
+    match order {
+        PairingOrder::Undo(Sure { yes }) => {
+            if !*yes {
+                return Err("this node forgets its peer and works alone from its next start, with the data that it has now: add --yes".to_owned());
+            }
+            identity(folder)?.unpair().map_err(|e| e.to_string())?;
+            show::note("the peer is forgotten; set [pair] enabled = false in node.toml", &json!({ "paired": false }), as_json);
+            Ok(())
+        }
+        PairingOrder::WitnessKey { file } => {
+            let pair = identity(folder)?.pair().ok_or("this node has no peer yet")?;
+            twinpost_witness::Key::from(pair.witness_key.0).save(file).map_err(|e| e.to_string())?;
+            let text = format!(
+                "On the witness: twinpost witness --dir DIR --enrol {} --key-file {}\nThen delete the file.",
+                pair.cluster,
+                file.display()
+            );
+            show::note(&text, &json!({ "cluster": pair.cluster, "file": file }), as_json);
+            Ok(())
+        }
+        PairingOrder::Offer { listen, replace } => {
+            let mine = PairAs { about: about(folder)?, replace: *replace };
+            let offer = pair_offer(identity(folder)?, mine, *listen).await.map_err(|e| e.to_string())?;
+            let code = offer.code().to_string();
+            let text = format!(
+                "Type this on the other node within ten minutes:\n\n  twinpost ctl pair pairing join {} {code}\n",
+                offer.address()
+            );
+            show::note(&text, &json!({ "code": code, "address": offer.address().to_string() }), as_json);
+            let mut wrong = offer.wrong();
+            let watch = async {
+                while wrong.changed().await.is_ok() {
+                    complain(&format!("a wrong code came ({} of {})", *wrong.borrow(), twinpost_peer::pairing::MAX_WRONG));
+                }
+                std::future::pending::<()>().await;
+            };
+            let paired = tokio::select! {
+                paired = offer.wait() => paired.map_err(|e| e.to_string())?,
+                () = watch => return Err("the offer ended".to_owned()),
+            };
+            done(folder, &paired, as_json)
+        }
+        PairingOrder::Join { address, code } => {
+            let mine = PairAs { about: about(folder)?, replace: false };
+            let paired = pair_join(identity(folder)?, mine, *address, code).await.map_err(|e| e.to_string())?;
+            done(folder, &paired, as_json)
+        }
+    }
+}
+
+fn identity(folder: &Folder) -> Result<Arc<Identity>, String> {
+    let dir = folder.pair();
+    let there = dir.exists();
+    if there { Identity::load(&dir) } else { Identity::create(&dir) }.map(Arc::new).map_err(|e| e.to_string())
+}
+
+fn about(folder: &Folder) -> Result<About, String> {
+    let name = twinpost_config::load_node(folder.path()).map_err(|e| e.to_string())?.node.name.unwrap_or_default();
+    Ok(About { name, board: String::new(), program: env!("CARGO_PKG_VERSION").to_owned() })
+}
+
+fn done(folder: &Folder, paired: &Paired, as_json: bool) -> Result<(), String> {
+    let letter = paired.pair.node.to_string();
+    let file = folder.path().join(twinpost_config::NODE_FILE);
+    let mut text = format!("This node is node {letter} of pair {}.", paired.pair.cluster);
+    if file.exists() {
+        text.push_str(&format!(" Check name and addresses in {}, then start it again.", file.display()));
+    } else {
+        write_whole(&file, first_node_file(&letter).as_bytes(), 0o600).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        text.push_str(&format!(" Complete {} and set enabled = true, then start it again.", file.display()));
+    }
+    for warning in &paired.warnings {
+        text.push_str(&format!("\nMind: {warning}"));
+    }
+    let value = json!({ "node": letter, "cluster": paired.pair.cluster, "warnings": paired.warnings, "node_file": file });
+    show::note(&text, &value, as_json);
+    Ok(())
+}
+
+fn first_node_file(letter: &str) -> String {
+    format!(
+        "# What belongs to this node alone. All keys: docs/configuration.md, \"node.toml\".\nversion = 1\n\n[node]\nname = \"{letter}\"\n\n\
+         [pair]\nenabled = false\n\n[pair.eth1]\n# bind = \"192.0.2.1:6940\"\n# peer = \"192.0.2.2:6940\"\n# interface = \"eth1\"\n\n[pair.lan]\n\
+         # bind = \"198.51.100.11:6941\"\n# peer = \"198.51.100.12:6941\"\n\n[pair.serial]\n# port = \"/dev/ttyS0\"\n\n[pair.channel]\n\
+         # bind = \"192.0.2.1:6943\"\n# peer = \"192.0.2.2:6943\"\n\n[pair.storage]\ndriver = \"drbd\"\n# bind = \"192.0.2.1:7789\"\n\
+         # peer = \"192.0.2.2:7789\"\n\n[pair.address]\n# interface = \"eth0\"\n# addresses = [\"198.51.100.10/24\"]\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_first_node_file_is_sound_before_and_after_it_was_completed() {
+        let text = super::first_node_file("b");
+        let node = twinpost_config::parse_node(&text, "node.toml").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((node.node.name.as_deref(), node.pair.enabled), (Some("b"), false));
+        let complete = text.replace("# bind", "bind").replace("# peer", "peer").replace("# port", "port").replace("# interface", "interface");
+        let complete = complete.replace("# addresses", "addresses").replace("enabled = false", "enabled = true");
+        assert!(twinpost_config::parse_node(&complete, "node.toml").is_ok_and(|node| node.pair.enabled), "{complete}");
+    }
+}
