@@ -12,9 +12,9 @@ help: ## This list
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  DIR=folder     where \`make run\` keeps its node (now: $(DIR))"
+	@echo "  DIR=folder     where \`make run\` keeps its nodes (now: $(DIR))"
 
-run: build ## Build, then start a node here (Ctrl-C stops it, everything is kept)
+run: build ## Build, then start a pair of nodes here (Ctrl-C stops it, everything is kept)
 	@exec $(TARGET)/release/twinpost up --dir "$(DIR)"
 
 build: need-cargo
@@ -22,7 +22,7 @@ build: need-cargo
 	@test -x $(TARGET)/release/twinpost || echo "Building Twinpost. The first time takes several minutes on two cores."
 	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
 
-test: need-cargo ## Everything: lints, unit and property tests, crash harness, dialogues, real clients
+test: need-cargo ## Everything: lints, unit and property tests, model and simulator of the pair, crash harness, real clients, faults
 	@hw-tests/need test
 	@hw-tests/run-tests all
 
@@ -43,11 +43,12 @@ docs: need-cargo ## Write the pages in docs/ that are made from the code
 	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-config --lib
 	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-hw-tests --test rfc
 
-bench: need-cargo ## Figures beside Postfix + Dovecot, smsd and gammu-smsd in the same run; writes bench-results/
+bench: need-cargo ## Figures beside Postfix + Dovecot, smsd, gammu-smsd and keepalived in the same run; writes bench-results/
 	@hw-tests/need bench
 	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp -p twinpost-hw-modem -p twinpost-gsm -p twinpost-sms --bins --examples
 	hw-tests/bench/run.py
 	hw-tests/bench/sms.py
+	hw-tests/bench/pair.py
 	$(TARGET)/release/examples/sms_bench
 	$(TARGET)/release/examples/speed
 

@@ -35,7 +35,7 @@ use twinpost_config::NODE_FILE;
 /// Name of a node alone.
 const NODE: &str = "a";
 /// How many nodes a new folder gets.
-const NODES_OF_NEW: u8 = 1;
+const NODES_OF_NEW: u8 = 2;
 
 /// What a folder holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
