@@ -72,7 +72,7 @@ pub struct Up {
     /// What to make when the folder is new
     #[arg(long, value_enum, default_value = "school")]
     pub demo: Demo,
-    /// One node, or two that are a pair; without it the folder decides, and a new one gets one
+    /// One node, or two that are a pair; without it the folder decides, and a new one gets two
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
     pub nodes: Option<u8>,
     /// Run only this node of the pair here

@@ -98,7 +98,8 @@ async fn execute_here(folder: &Folder, request: &Request, attachment: &[u8], bar
         return Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None });
     }
     if twinpost_config::load_node(folder.path()).is_ok_and(|node| node.pair.enabled) {
-        let message = "no mail process answers: neither node of the pair serves now. `twinpost ctl pair status` says why".to_owned();
+        let message =
+            "no mail process answers: neither node of the pair serves now. `twinpost ctl pair status` says why".to_owned();
         return Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None });
     }
     let (progress, mut steps) = tokio::sync::mpsc::unbounded_channel();

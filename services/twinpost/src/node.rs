@@ -29,7 +29,11 @@ impl Folder {
     }
     /// The nodes that `dir` means: itself when it holds an appliance document, else both that it may hold.
     pub fn pair_of(dir: &Path) -> Vec<Self> {
-        if dir.join("appliance.toml").exists() { vec![Self::new(dir)] } else { ["a", "b"].map(|name| Self::new(dir.join(name))).to_vec() }
+        if dir.join("appliance.toml").exists() {
+            vec![Self::new(dir)]
+        } else {
+            ["a", "b"].map(|name| Self::new(dir.join(name))).to_vec()
+        }
     }
     /// The folder itself.
     pub fn path(&self) -> &Path {

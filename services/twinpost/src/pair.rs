@@ -65,12 +65,18 @@ async fn serve(folder: Folder) -> Result<(), Halt> {
     let node = twinpost_config::load_node(folder.path()).map_err(hopeless)?;
     logs::open(&document.log).map_err(failed)?;
     if !node.pair.enabled {
-        return Err(hopeless(format!("{} is a node alone: node.toml says nothing of [pair] enabled = true", folder.path().display())));
+        return Err(hopeless(format!(
+            "{} is a node alone: node.toml says nothing of [pair] enabled = true",
+            folder.path().display()
+        )));
     }
     let identity = Arc::new(Identity::load(&folder.pair()).map_err(hopeless)?);
     let pair = identity.pair().ok_or_else(|| hopeless("this node has no peer yet: pair it with `twinpost ctl pair pairing`"))?;
     if document.node.name != pair.node.to_string() {
-        return Err(hopeless(format!("node.toml says that this is node {}, its identity that it is node {}", document.node.name, pair.node)));
+        return Err(hopeless(format!(
+            "node.toml says that this is node {}, its identity that it is node {}",
+            document.node.name, pair.node
+        )));
     }
     let plan = Plan { folder, document, node, pair };
 
@@ -111,7 +117,13 @@ async fn serve(folder: Folder) -> Result<(), Halt> {
         }
         ending.cancel();
     });
-    tracing::info!(node = settings.name(), peer = settings.peer_name(), cluster = settings.cluster, pid = std::process::id(), "the pair is kept");
+    tracing::info!(
+        node = settings.name(),
+        peer = settings.peer_name(),
+        cluster = settings.cluster,
+        pid = std::process::id(),
+        "the pair is kept"
+    );
     let outcome = twinpost_pair::serve(settings, parts, stop.clone()).await;
     stop.cancel();
     outcome.map_err(|error| {

@@ -157,9 +157,13 @@ impl Orders for Desk {
             tracing::warn!(by, "a switch to the other node was ordered, and no pair daemon answers");
             let paired = twinpost_config::load_node(self.folder.path()).is_ok_and(|node| node.pair.enabled);
             return Err(match (language, paired) {
-                (Language::English, false) => format!("Node {} works alone: no pair is set up, so nothing was switched.", self.node),
+                (Language::English, false) => {
+                    format!("Node {} works alone: no pair is set up, so nothing was switched.", self.node)
+                }
                 (Language::Chinese, false) => format!("节点 {} 单机运行：未设置双机，未做切换。", self.node),
-                (Language::English, true) => format!("Node {}: the pair daemon does not answer, nothing was switched.", self.node),
+                (Language::English, true) => {
+                    format!("Node {}: the pair daemon does not answer, nothing was switched.", self.node)
+                }
                 (Language::Chinese, true) => format!("节点 {}：双机守护进程无应答，未做切换。", self.node),
             });
         };

@@ -115,14 +115,16 @@ impl Clerk {
             Request::Force { confirm } => self.force(confirm).await,
             Request::GiveWay => self.order(Order::GiveWay, give_way_words(&self.set)).await,
             Request::Preview { order } => self.preview(order).await,
-            other @ (Request::Config { .. } | Request::Conflict { .. } | Request::PairOffer | Request::PairJoin { .. } | Request::Unpair) => {
-                match &self.desk {
-                    Some(desk) => desk.ask(other).await,
-                    None => Answer::Error {
-                        text: Text::new("this program cannot do that here", "本程序在此处无法执行该操作")
-                    },
-                }
-            }
+            other @ (Request::Config { .. }
+            | Request::Conflict { .. }
+            | Request::PairOffer
+            | Request::PairJoin { .. }
+            | Request::Unpair) => match &self.desk {
+                Some(desk) => desk.ask(other).await,
+                None => Answer::Error {
+                    text: Text::new("this program cannot do that here", "本程序在此处无法执行该操作")
+                },
+            },
         }
     }
 

@@ -45,7 +45,9 @@ pub async fn run(order: &PairOrder, dir: &Path, json: bool) -> Option<u8> {
         PairOrder::Maintenance(MaintenanceOrder::On { for_s }) => {
             order_any(dir, Request::Maintenance { for_s: Some(*for_s) }, json, language).await
         }
-        PairOrder::Maintenance(MaintenanceOrder::Off) => order_any(dir, Request::Maintenance { for_s: None }, json, language).await,
+        PairOrder::Maintenance(MaintenanceOrder::Off) => {
+            order_any(dir, Request::Maintenance { for_s: None }, json, language).await
+        }
         PairOrder::FailBack { to, after } => {
             let after_s = u32::try_from(*after).unwrap_or(u32::MAX);
             let rule = match to {
@@ -118,7 +120,8 @@ enum Language {
 impl Language {
     /// As the terminal says (`LC_ALL`, `LC_MESSAGES`, `LANG`).
     fn of_terminal() -> Self {
-        let said = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+        let said =
+            ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
         if said.is_some_and(|locale| locale.starts_with("zh")) { Self::Chinese } else { Self::English }
     }
     fn say(self, text: &Text) -> &str {
@@ -292,7 +295,10 @@ fn page(status: &Status, language: Language) -> String {
     page.push('\n');
     let mut line = |name: &str, text: String| page.push_str(&format!("\n{name}: {text}"));
     if let Some(storage) = &status.storage {
-        line(language.word("storage", "存储"), if language == Language::Chinese { storage.sentence_zh.clone() } else { storage.sentence.clone() });
+        line(
+            language.word("storage", "存储"),
+            if language == Language::Chinese { storage.sentence_zh.clone() } else { storage.sentence.clone() },
+        );
     }
     let services = &status.services;
     let why = services.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
@@ -300,11 +306,15 @@ fn page(status: &Status, language: Language) -> String {
     if let Some(witness) = &status.witness {
         line(
             language.word("witness", "见证"),
-            if witness.reachable { language.word("answers", "有应答") } else { language.word("DOES NOT ANSWER", "无应答") }.to_owned(),
+            if witness.reachable { language.word("answers", "有应答") } else { language.word("DOES NOT ANSWER", "无应答") }
+                .to_owned(),
         );
     }
     if let Some(fencing) = &status.fencing {
-        line(language.word("power switch", "电源开关"), format!("{} {}", fencing.name, fencing.last.as_deref().unwrap_or_default()));
+        line(
+            language.word("power switch", "电源开关"),
+            format!("{} {}", fencing.name, fencing.last.as_deref().unwrap_or_default()),
+        );
     }
     if let Some(watchdog) = &status.watchdog {
         let state = if watchdog.open { language.word("fed", "运行中") } else { language.word("NOT OPEN", "未打开") };
@@ -356,7 +366,8 @@ fn nodes(nodes: &[NodeStatus], language: Language) -> String {
             if node.eligible { language.word("yes", "是") } else { language.word("no", "否") }.to_owned(),
             node.reign.to_string(),
             ago(node.since_ms),
-            node.silent_ms.map_or_else(|| language.word("never", "从未").to_owned(), |ms| if ms == 0 { String::new() } else { ago(ms) }),
+            node.silent_ms
+                .map_or_else(|| language.word("never", "从未").to_owned(), |ms| if ms == 0 { String::new() } else { ago(ms) }),
             node.config_generation.to_string(),
             node.version.clone().unwrap_or_default(),
         ]);

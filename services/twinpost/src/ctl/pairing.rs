@@ -34,7 +34,10 @@ async fn carry_out(order: &PairingOrder, folder: &Folder, as_json: bool) -> Resu
     match order {
         PairingOrder::Undo(Sure { yes }) => {
             if !*yes {
-                return Err("this node forgets its peer and works alone from its next start, with the data that it has now: add --yes".to_owned());
+                return Err(
+                    "this node forgets its peer and works alone from its next start, with the data that it has now: add --yes"
+                        .to_owned(),
+                );
             }
             identity(folder)?.unpair().map_err(|e| e.to_string())?;
             show::note("the peer is forgotten; set [pair] enabled = false in node.toml", &json!({ "paired": false }), as_json);
@@ -99,7 +102,8 @@ fn done(folder: &Folder, paired: &Paired, as_json: bool) -> Result<(), String> {
     if file.exists() {
         text.push_str(&format!(" Check name and addresses in {}, then start it again.", file.display()));
     } else {
-        write_whole(&file, first_node_file(&letter).as_bytes(), 0o600).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        write_whole(&file, first_node_file(&letter).as_bytes(), 0o600)
+            .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
         text.push_str(&format!(" Complete {} and set enabled = true, then start it again.", file.display()));
     }
     for warning in &paired.warnings {
@@ -127,7 +131,11 @@ mod tests {
         let text = super::first_node_file("b");
         let node = twinpost_config::parse_node(&text, "node.toml").unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((node.node.name.as_deref(), node.pair.enabled), (Some("b"), false));
-        let complete = text.replace("# bind", "bind").replace("# peer", "peer").replace("# port", "port").replace("# interface", "interface");
+        let complete = text
+            .replace("# bind", "bind")
+            .replace("# peer", "peer")
+            .replace("# port", "port")
+            .replace("# interface", "interface");
         let complete = complete.replace("# addresses", "addresses").replace("enabled = false", "enabled = true");
         assert!(twinpost_config::parse_node(&complete, "node.toml").is_ok_and(|node| node.pair.enabled), "{complete}");
     }

@@ -7,10 +7,10 @@ use super::{Plan, parts};
 use crate::cli::{ConfigOrder, Order};
 use crate::control::{CallError, Request, call};
 use crate::node::Folder;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use futures_util::future::BoxFuture;
 use twinpost_config::history::{Choice, History, Settled};
 use twinpost_pair::Changes;
 use twinpost_pair::api::{Answer, ConfigAsk, Request as PairRequest, Text};
@@ -30,8 +30,7 @@ fn judge(text: &str) -> Result<(), Vec<String>> {
 /// A sentence.
 pub fn open(plan: &Plan) -> Result<ConfigCopy, String> {
     let (dir, file) = (plan.folder.history(), plan.folder.document());
-    let (history, seen) =
-        History::open(&dir, &file, &plan.document.node.name, None, &judge).map_err(|e| e.to_string())?;
+    let (history, seen) = History::open(&dir, &file, &plan.document.node.name, None, &judge).map_err(|e| e.to_string())?;
     tracing::info!(generation = history.number(), ?seen, "the appliance document");
     Ok(ConfigCopy::new(history, Arc::new(judge)))
 }
@@ -109,7 +108,8 @@ impl twinpost_pair::Desk for Desk {
                     self.config(what).await.unwrap_or_else(|why| Answer::Error { text: Text::new(why.clone(), why) })
                 }
                 _ => {
-                    let text = Text::new("`twinpost ctl` does this itself, on the node", "此操作由节点上的 twinpost ctl 自行完成");
+                    let text =
+                        Text::new("`twinpost ctl` does this itself, on the node", "此操作由节点上的 twinpost ctl 自行完成");
                     Answer::Error { text }
                 }
             }
@@ -121,7 +121,8 @@ impl Desk {
     async fn config(&self, what: ConfigAsk) -> Result<Answer, String> {
         let choice = match what {
             ConfigAsk::Show => {
-                let shown = self.0.with(|history, _| Ok((history.number(), history.conflict()))).await.map_err(|e| e.to_string())?;
+                let shown =
+                    self.0.with(|history, _| Ok((history.number(), history.conflict()))).await.map_err(|e| e.to_string())?;
                 return Ok(Answer::Told { text: shown_text(&shown) });
             }
             ConfigAsk::Ours => Choice::Ours,
@@ -168,7 +169,11 @@ async fn reload(folder: &Folder, generation: u32) {
     match call(&folder.socket(), &request, &[], |_| {}).await {
         Ok(notes) => tracing::info!(generation, %notes, "the mail process has read the document"),
         Err(CallError::NotRunning) => tracing::debug!(generation, "no mail process here"),
-        Err(CallError::Refused(failure)) => tracing::error!(generation, why = failure.message, "the mail process keeps the old document"),
-        Err(CallError::Broken(why)) => tracing::error!(generation, why, "the mail process did not say whether it took the document"),
+        Err(CallError::Refused(failure)) => {
+            tracing::error!(generation, why = failure.message, "the mail process keeps the old document")
+        }
+        Err(CallError::Broken(why)) => {
+            tracing::error!(generation, why, "the mail process did not say whether it took the document")
+        }
     }
 }

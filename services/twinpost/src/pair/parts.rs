@@ -62,8 +62,7 @@ pub fn settings(plan: &Plan) -> Settings {
     };
     settings.eth1 = link(&pair.eth1);
     settings.lan = link(&pair.lan);
-    settings.serial =
-        pair.serial.port.as_ref().map(|port| SerialLink { port: plan.folder.within(port), baud: pair.serial.baud });
+    settings.serial = pair.serial.port.as_ref().map(|port| SerialLink { port: plan.folder.within(port), baud: pair.serial.baud });
     settings.gateway = pair.gateway.as_ref().and_then(|text| text.parse().ok());
     settings.watchdog = pair.watchdog.device.as_ref().map(|device| plan.folder.within(device));
     settings.watchdog_ms = ms(pair.watchdog.timeout);
@@ -130,13 +129,8 @@ fn drbd(plan: &Plan) -> Result<twinpost_storage::drbd::Settings, String> {
     let program = program.to_str().ok_or_else(|| format!("{} is not UTF-8", program.display()))?.to_owned();
     let this = host(machine.to_string_lossy().into_owned(), bind);
     let other = host(format!("peer-{}", plan.pair.node.other()), peer);
-    let mut settings = twinpost_storage::drbd::Settings::new(
-        this,
-        other,
-        secret.to_hex().to_string(),
-        plan.folder.data(),
-        plan.folder.pair(),
-    );
+    let mut settings =
+        twinpost_storage::drbd::Settings::new(this, other, secret.to_hex().to_string(), plan.folder.data(), plan.folder.pair());
     settings.resource = wished.resource.clone();
     settings.device = wished.device.clone();
     let digits = |path: &Path| path.to_str().and_then(|text| text.rsplit_once("drbd")?.1.parse().ok());
@@ -181,14 +175,19 @@ fn words(notice: &Notice) -> (Severity, Text) {
             (
                 Severity::Serious,
                 Text::new(
-                    format!("{who} ({mac}) answers on the service address {address}. Look for a second machine with this address."),
+                    format!(
+                        "{who} ({mac}) answers on the service address {address}. Look for a second machine with this address."
+                    ),
                     format!("{who_zh}（{mac}）也在应答服务地址 {address}。请查找使用相同地址的设备。"),
                 ),
             )
         }
         Notice::Restored { what } => (
             Severity::Warning,
-            Text::new(format!("{what} was changed by somebody else and was put back."), format!("{what} 被其他程序修改，已恢复。")),
+            Text::new(
+                format!("{what} was changed by somebody else and was put back."),
+                format!("{what} 被其他程序修改，已恢复。"),
+            ),
         ),
         Notice::Leftover { what } => (
             Severity::Info,

@@ -38,16 +38,14 @@ fn notice(host: &str, event: &Event) -> Notice {
     let (subject, end) = if event.recovered {
         (
             Words {
-                en: format!("Recovered: text messages of {host} work again"),
-                zh: format!("恢复：{host} 的短信功能已恢复"),
+                en: format!("Recovered: text messages of {host} work again"), zh: format!("恢复：{host} 的短信功能已恢复")
             },
             Words { en: "What waited is being sent.".to_owned(), zh: "等待中的短信正在发送。".to_owned() },
         )
     } else {
         (
             Words {
-                en: format!("Alarm: text messages of {host} are in trouble"),
-                zh: format!("告警：{host} 的短信功能异常"),
+                en: format!("Alarm: text messages of {host} are in trouble"), zh: format!("告警：{host} 的短信功能异常")
             },
             Words {
                 en: "You get another mail when it is over. Look closer with: twinpost ctl sms status".to_owned(),

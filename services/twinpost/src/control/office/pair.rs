@@ -33,7 +33,10 @@ impl Office {
         let aside = match aside {
             Some(aside) => aside,
             None => newest_in(&self.folder.aside()).ok_or_else(|| {
-                Failure::because(format!("nothing was set aside in {}; name the folder with --aside", self.folder.aside().display()))
+                Failure::because(format!(
+                    "nothing was set aside in {}; name the folder with --aside",
+                    self.folder.aside().display()
+                ))
             })?,
         };
         let data = self.folder.data();
