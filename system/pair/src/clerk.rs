@@ -244,8 +244,8 @@ impl Clerk {
         }
         let text = match for_s {
             Some(s) => Text::new(
-                format!("Nothing switches by itself for {} min.", s.div_ceil(60)),
-                format!("{} 分钟内不会自动切换。", s.div_ceil(60)),
+                format!("Nothing switches by itself for {}.", span(s, ["s", "min"])),
+                format!("{}内不会自动切换。", span(s, ["秒", "分钟"])),
             ),
             None => Text::new("The maintenance is over.", "维护时段已结束。"),
         };
@@ -293,8 +293,11 @@ impl Clerk {
         let text = match &rule {
             FailBack::Never => Text::new("Whoever serves goes on.", "由当前服务的节点继续服务。"),
             FailBack::Node { node, after_s } => Text::new(
-                format!("The service goes back to node {node} once it was current for {} min.", after_s.div_ceil(60)),
-                format!("节点 {node} 数据保持最新 {} 分钟后，服务切回该节点。", after_s.div_ceil(60)),
+                format!(
+                    "The service goes back to node {node} once it was current for {}.",
+                    span(u64::from(*after_s), ["s", "min"])
+                ),
+                format!("节点 {node} 数据保持最新 {}后，服务切回该节点。", span(u64::from(*after_s), ["秒", "分钟"])),
             ),
         };
         self.confirm(text, &Request::FailBack { rule }, origin).await
@@ -327,8 +330,8 @@ impl Clerk {
             )),
             Some(frame) if frame.flags.has(Flags::UNSHARED) || frame.state == NodeState::Conflict => reasons.push(refusal_of(
                 "conflict",
-                format!("node {peer} holds mail that node {me} lacks: let it give way first (`twinpost ctl pair give-way` on node {peer}), which keeps that mail"),
-                format!("节点 {peer} 有节点 {me} 没有的邮件：请先在节点 {peer} 上执行 `twinpost ctl pair give-way`，其邮件会被保留"),
+                format!("node {peer} holds mail that node {me} lacks: let it give way first (`twinpost ctl pair conflict give-way` on node {peer}), which keeps that mail"),
+                format!("节点 {peer} 有节点 {me} 没有的邮件：请先在节点 {peer} 上执行 `twinpost ctl pair conflict give-way`，其邮件会被保留"),
             )),
             Some(_) => {}
         }
@@ -453,4 +456,9 @@ fn force_words(set: &Settings, seen: &Snapshot) -> Text {
             "节点 {me} 将在没有依据的情况下提供服务。{last_zh}只存在于 {peer} 的邮件在其恢复并合并之前会缺失。请确认 {peer} 已断电：若它也在服务，邮件会分散到两边。尚未执行；确认请加 `confirm` 重试。"
         ),
     )
+}
+
+/// Seconds as people read them.
+fn span(s: u64, [second, minute]: [&str; 2]) -> String {
+    if s < 120 { format!("{s} {second}") } else { format!("{} {minute}", s.div_ceil(60)) }
 }

@@ -245,10 +245,10 @@ fn sentence(set: &Settings, seen: &Snapshot, peer_heard: bool, storage: &Storage
             ),
             None if s.phase == Phase::Boot => (
                 format!(
-                    "Nobody serves: node {me} has started and waits for node {peer}, which may hold newer mail. If {peer} is gone for good: `twinpost ctl pair force`."
+                    "Nobody serves: node {me} has started and waits for node {peer}, which may hold newer mail. If {peer} is gone for good: `twinpost ctl pair takeover --force`."
                 ),
                 format!(
-                    "没有节点在服务：节点 {me} 已启动，正等待可能持有更新邮件的节点 {peer}。若 {peer} 已无法恢复，请执行 `twinpost ctl pair force`。"
+                    "没有节点在服务：节点 {me} 已启动，正等待可能持有更新邮件的节点 {peer}。若 {peer} 已无法恢复，请执行 `twinpost ctl pair takeover --force`。"
                 ),
             ),
             None => (

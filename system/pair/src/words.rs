@@ -74,8 +74,8 @@ pub(crate) fn of_heart(word: Word, me: &str, peer: &str) -> Alarm {
         Word::MailWaits => (
             "mail_waits",
             Serious,
-            format!("Node {me} has lost its mirror and has no proof that {peer} does not serve: new mail waits, reading goes on. If {peer} is off for certain, say so: `twinpost ctl pair force`."),
-            format!("节点 {me} 失去镜像，且无法证明 {peer} 已停止服务：新邮件暂缓接收，读取照常。若确定 {peer} 已关机，请执行 `twinpost ctl pair force`。"),
+            format!("Node {me} has lost its mirror and has no proof that {peer} does not serve: new mail waits, reading goes on. If {peer} is off for certain, say so: `twinpost ctl pair takeover --force`."),
+            format!("节点 {me} 失去镜像，且无法证明 {peer} 已停止服务：新邮件暂缓接收，读取照常。若确定 {peer} 已关机，请执行 `twinpost ctl pair takeover --force`。"),
         ),
         Word::Synced => (
             "synced",
@@ -98,8 +98,8 @@ pub(crate) fn of_heart(word: Word, me: &str, peer: &str) -> Alarm {
         Word::Conflict => (
             "conflict",
             Serious,
-            "Both nodes hold mail that the other lacks. Nothing is overwritten. Look with `twinpost ctl pair conflict`, then let one node give way: its mail is kept and merged.".to_owned(),
-            "两个节点各有对方没有的邮件。不会覆盖任何数据。请用 `twinpost ctl pair conflict` 查看，再让一方让出：其邮件会保留并合并。".to_owned(),
+            "Both nodes hold mail that the other lacks. Nothing is overwritten. Look with `twinpost ctl pair conflict list`, then let one node give way: its mail is kept and merged.".to_owned(),
+            "两个节点各有对方没有的邮件。不会覆盖任何数据。请用 `twinpost ctl pair conflict list` 查看，再让一方让出：其邮件会保留并合并。".to_owned(),
         ),
         Word::PromoteFailed => (
             "promote_failed",
@@ -188,8 +188,8 @@ fn refusal(reason: Reason, me: &str, peer: &str) -> Refusal {
         ),
         Reason::Conflict => (
             "conflict",
-            "both nodes hold mail that the other lacks: settle that first (`twinpost ctl pair conflict`)".to_owned(),
-            "两个节点各有对方没有的邮件：请先解决冲突（`twinpost ctl pair conflict`）".to_owned(),
+            "both nodes hold mail that the other lacks: settle that first (`twinpost ctl pair conflict list`)".to_owned(),
+            "两个节点各有对方没有的邮件：请先解决冲突（`twinpost ctl pair conflict list`）".to_owned(),
         ),
         Reason::Busy => {
             ("busy", "a switch is under way already: wait until it is over".to_owned(), "切换正在进行：请等待其完成".to_owned())

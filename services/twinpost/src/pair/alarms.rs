@@ -1,7 +1,7 @@
 //! Alarms of the pair on their way to people: by text message to the administrators' telephones, by mail to the operators.
 //!
-//! Contract: [`Teller::raise`] never waits. Serious alarms and what ends them become texts by this node's own modem process (which keeps them
-//! on disk); every alarm but a mere note becomes a mail, once a mail process answers here. What cannot be told yet waits, the newest
+//! Contract: [`Teller::raise`] never waits. Every alarm but a mere note becomes a text by this node's own modem process (which keeps it on disk), and so
+//! does the note that a trouble is over; the same become a mail, once a mail process answers here. What cannot be told yet waits, the newest
 //! [`WAITING_MAX`]; the daemon's own journal keeps them all.
 //!
 //! Failure classes: no modem, no mail process: tried again every [`AGAIN`]; logged once for each alarm.
@@ -23,6 +23,8 @@ use twinpost_sms::api::{Class, Submit};
 
 /// Alarms that wait for a way out.
 const WAITING_MAX: usize = 200;
+/// Code of the note that both nodes hold every byte again.
+const WHOLE_AGAIN: &str = "synced";
 /// Between two tries.
 const AGAIN: Duration = Duration::from_secs(5);
 /// A mail about something older than this would only confuse: it stands in `twinpost ctl pair alarms`.
@@ -44,7 +46,7 @@ impl Teller {
     /// Starts telling, until `stop`.
     pub fn start(plan: &Plan, stop: CancellationToken) -> Self {
         let (send, heard) = mpsc::unbounded_channel();
-        let desk = Desk { folder: plan.folder.clone(), document: plan.document.clone() };
+        let desk = Desk { folder: plan.folder.clone(), document: plan.document.clone(), troubled: false };
         tokio::spawn(desk.run(heard, stop));
         Self(send)
     }
@@ -53,6 +55,8 @@ impl Teller {
 struct Desk {
     folder: Folder,
     document: Document,
+    /// People were told of a trouble, and not yet that all is well.
+    troubled: bool,
 }
 
 /// One alarm and one way to tell it.
@@ -66,7 +70,7 @@ struct Errand {
 }
 
 impl Desk {
-    async fn run(self, mut heard: mpsc::UnboundedReceiver<Alarm>, stop: CancellationToken) {
+    async fn run(mut self, mut heard: mpsc::UnboundedReceiver<Alarm>, stop: CancellationToken) {
         let mut waiting: VecDeque<Errand> = VecDeque::new();
         loop {
             tokio::select! {
@@ -96,15 +100,15 @@ impl Desk {
         }
     }
 
-    fn errands(&self, alarm: &Alarm) -> Vec<Errand> {
-        if alarm.severity == Severity::Info {
+    fn errands(&mut self, alarm: &Alarm) -> Vec<Errand> {
+        let trouble = alarm.severity != Severity::Info;
+        // The first good news after a trouble ends it for people.
+        let over = self.troubled && alarm.code == WHOLE_AGAIN;
+        if !trouble && !over {
             return Vec::new();
         }
-        let numbers = if alarm.severity == Severity::Serious && self.document.sms.enabled {
-            self.document.sms.orders.numbers.as_slice()
-        } else {
-            &[]
-        };
+        self.troubled = trouble;
+        let numbers = if self.document.sms.enabled { self.document.sms.orders.numbers.as_slice() } else { &[] };
         let id = format!("pair-{:016x}", rand::random::<u64>());
         let to = numbers.iter().cloned().map(Some).chain([None]);
         to.enumerate()

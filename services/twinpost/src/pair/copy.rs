@@ -170,10 +170,10 @@ async fn reload(folder: &Folder, generation: u32) {
         Ok(notes) => tracing::info!(generation, %notes, "the mail process has read the document"),
         Err(CallError::NotRunning) => tracing::debug!(generation, "no mail process here"),
         Err(CallError::Refused(failure)) => {
-            tracing::error!(generation, why = failure.message, "the mail process keeps the old document")
+            tracing::error!(generation, why = failure.message, "the mail process keeps the old document");
         }
         Err(CallError::Broken(why)) => {
-            tracing::error!(generation, why, "the mail process did not say whether it took the document")
+            tracing::error!(generation, why, "the mail process did not say whether it took the document");
         }
     }
 }

@@ -199,9 +199,10 @@ fn words(notice: &Notice) -> (Severity, Text) {
 /// Where each service answers, and what it says first.
 fn services(plan: &Plan) -> Vec<(SocketAddr, Check)> {
     let net = &plan.document.network;
-    let lists: [(&[SocketAddr], fn(SocketAddr) -> Check); 3] =
-        [(&net.smtp, Check::smtp), (&net.imap, Check::imap), (&net.pop3, Check::pop3)];
-    lists.into_iter().filter_map(|(list, check)| list.first().map(|at| (*at, check(*at)))).collect()
+    let smtp = net.smtp.first().map(|at| (*at, Check::smtp(*at)));
+    let imap = net.imap.first().map(|at| (*at, Check::imap(*at)));
+    let pop3 = net.pop3.first().map(|at| (*at, Check::pop3(*at)));
+    [smtp, imap, pop3].into_iter().flatten().collect()
 }
 
 /// The service group: mail.
