@@ -239,3 +239,25 @@ fn a_dropped_claim_rests() {
         assert!(w.nodes[0].core.claimed <= claimed + 1, "at most one claim, however often an event comes");
     }
 }
+
+#[test]
+fn a_shared_volume_that_says_complete_to_an_active_without_a_peer_writes_no_record_after_another() {
+    let set = Settings { first_contact_ms: 3000, reservation: true, reservation_excludes: true, ..Settings::default() };
+    let mut w = World::new(set, Rules::ALL);
+    (0..2).for_each(|n| w.restart(n));
+    run(&mut w, 30);
+    let active = usize::from(w.serves(1));
+    w.crash(1 - active);
+    run(&mut w, 20);
+    let writes = w.nodes[active].core.record.writes;
+    for _ in 0..50 {
+        // The driver of a folder says so whenever it is told how writes are answered.
+        w.event(active, Event::Replication(Replication::Complete));
+        run(&mut w, 1);
+    }
+    assert!(w.serves(active) && w.nodes[active].core.mirror == Mirror::Alone);
+    assert_eq!(w.nodes[active].core.record.writes, writes);
+    w.restart(1 - active);
+    run(&mut w, 40);
+    assert!(w.nodes[1 - active].core.eligible, "with its peer back it grants again");
+}
