@@ -4,6 +4,8 @@ use crate::line::Line;
 use crate::node::Node;
 use std::collections::HashMap;
 use std::io::{Error, Result};
+use std::net::SocketAddr;
+use std::path::Path;
 
 /// An answer up to its tagged line.
 #[derive(Debug)]
@@ -32,7 +34,12 @@ pub struct Imap {
 impl Imap {
     /// Connects with TLS and signs in; the error is the server's refusal.
     pub fn sign_in(node: &Node, user: &str, password: &str) -> Result<Self> {
-        let mut line = Line::tls(node.at("imaps"), &node.ca())?;
+        Self::open(node.at("imaps"), &node.ca(), user, password)
+    }
+
+    /// The same of a server that is not a single node.
+    pub fn open(at: SocketAddr, ca: &Path, user: &str, password: &str) -> Result<Self> {
+        let mut line = Line::tls(at, ca)?;
         line.line()?;
         let mut imap = Self { line, tag: 0 };
         let answer = imap.command(&format!("LOGIN \"{user}\" \"{password}\""))?;

@@ -9,6 +9,7 @@ use std::io::{Error, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A message that was sent: to whom, and how often it was begun until the 250 came.
 pub struct Sent {
@@ -29,12 +30,19 @@ pub struct Load {
     pub stop: AtomicBool,
     /// What was sent.
     pub sent: Mutex<Vec<Sent>>,
+    /// A client rests so long after each message.
+    rest: Duration,
 }
 
 impl Load {
     /// None yet.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { acknowledged: AtomicUsize::new(0), stop: AtomicBool::new(false), sent: Mutex::new(Vec::new()) })
+        Self::resting(Duration::ZERO)
+    }
+
+    /// None yet; each client rests so long after each message.
+    pub fn resting(rest: Duration) -> Arc<Self> {
+        Arc::new(Self { acknowledged: AtomicUsize::new(0), stop: AtomicBool::new(false), sent: Mutex::new(Vec::new()), rest })
     }
 
     /// One connection after another; each message is tried again until it is acknowledged, as a mail server does.
@@ -72,7 +80,7 @@ impl Load {
                             break;
                         }
                         // Nobody listens for a moment after a kill.
-                        std::thread::sleep(std::time::Duration::from_millis(5));
+                        std::thread::sleep(Duration::from_millis(5));
                     }
                 }
             }
@@ -80,7 +88,35 @@ impl Load {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             self.sent.lock().unwrap().push(one);
+            std::thread::sleep(self.rest);
         }
+    }
+
+    /// Looks for each message in the mailboxes (how often each Message-ID is in them): what was acknowledged is there once, and nothing
+    /// is there that was not sent.
+    #[track_caller]
+    pub fn check(&self, boxes: &HashMap<&str, HashMap<String, usize>>) {
+        let sent = self.sent.lock().unwrap();
+        let (mut copies, mut repeated) = (0, 0);
+        for one in sent.iter() {
+            for (person, found) in boxes {
+                let found = found.get(&one.id).copied().unwrap_or(0);
+                if !one.to.contains(person) {
+                    assert_eq!(found, 0, "{} was not for {person}", one.id);
+                    continue;
+                }
+                copies += found;
+                if one.acknowledged {
+                    assert!(found >= 1, "{} for {person} was acknowledged and is lost", one.id);
+                }
+                // A connection that broke before the 250 may have left the message: then the repetition is a second copy.
+                assert!(found <= one.tries, "{} for {person}: {found} copies after {} tries", one.id, one.tries);
+                repeated += usize::from(found > 1);
+            }
+        }
+        let stored: usize = boxes.values().flat_map(HashMap::values).sum();
+        assert_eq!(stored, copies, "mail is there that nobody sent");
+        println!("{} messages, {copies} copies in the mailboxes, {repeated} doubled after a broken connection", sent.len());
     }
 
     /// Lets a random number of messages through, then kills; so many times. Then some more, and the load ends.
@@ -137,30 +173,9 @@ fn every_acknowledged_message_is_found_once_after_kills_under_load() {
     for person in PEOPLE {
         boxes.insert(person, node.imap(person).message_ids("INBOX"));
     }
-    let sent = load.sent.lock().unwrap();
-    let (mut copies, mut repeated) = (0, 0);
-    for one in sent.iter() {
-        for person in PEOPLE {
-            let found = boxes[person].get(&one.id).copied().unwrap_or(0);
-            let wanted = one.to.contains(&person);
-            if !wanted {
-                assert_eq!(found, 0, "{} was not for {person}", one.id);
-                continue;
-            }
-            copies += found;
-            if one.acknowledged {
-                assert!(found >= 1, "{} for {person} was acknowledged and is lost", one.id);
-            }
-            // A connection that broke before the 250 may have left the message: then the repetition is a second copy.
-            assert!(found <= one.tries, "{} for {person}: {found} copies after {} tries", one.id, one.tries);
-            repeated += usize::from(found > 1);
-        }
-    }
-    let stored: usize = boxes.values().flat_map(HashMap::values).sum();
-    assert_eq!(stored, copies, "mail is there that nobody sent");
+    load.check(&boxes);
     println!("`store verify` finds nothing wrong after all that");
     node.ctl(&["store", "verify"]).well();
-    println!("{} messages, {copies} copies in the mailboxes, {repeated} doubled after a broken connection", sent.len());
 }
 
 /// A mail server that takes everything and remembers the Message-ID of what it acknowledged.
