@@ -2,8 +2,15 @@
 //! nothing in them belongs to one machine only.
 
 #[path = "../../services/twinpost/src/cli.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, reason = "the program's own command line, read here as it is")]
+#[allow(dead_code, missing_docs, unreachable_pub, unused_imports, reason = "the program's own command line, read here as it is")]
 mod cli;
+
+/// What the command line file names of its own program: an order that nobody can type, so that its content matters to no page.
+mod operators {
+    /// In place of the program's.
+    #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+    pub struct Notice;
+}
 
 use clap::Parser;
 use std::path::{Component, Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The command line. Control commands are sent to the node as they are parsed, so one definition serves both ends.
 
+// The tests of the manual take this file in alone: its parts are named from here.
+#[path = "cli/pair.rs"]
 mod pair;
 
 pub use pair::{ConflictOrder, CopyOrder, FailBackTo, MaintenanceOrder, PairOrder, PairingOrder, PreviewOf, Sure, Whose};
