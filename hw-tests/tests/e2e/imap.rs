@@ -39,7 +39,11 @@ impl Imap {
 
     /// The same of a server that is not a single node.
     pub fn open(at: SocketAddr, ca: &Path, user: &str, password: &str) -> Result<Self> {
-        let mut line = Line::tls(at, ca)?;
+        Self::sign_in_on(Line::tls(at, ca)?, user, password)
+    }
+
+    /// Signs in on a connection that is not greeted yet.
+    pub fn sign_in_on(mut line: Line, user: &str, password: &str) -> Result<Self> {
         line.line()?;
         let mut imap = Self { line, tag: 0 };
         let answer = imap.command(&format!("LOGIN \"{user}\" \"{password}\""))?;

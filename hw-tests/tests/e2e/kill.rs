@@ -22,6 +22,13 @@ pub struct Sent {
     pub acknowledged: bool,
 }
 
+impl Sent {
+    /// How often it was begun.
+    pub fn tries(&self) -> usize {
+        self.tries
+    }
+}
+
 /// Clients that send until they are told to stop.
 pub struct Load {
     /// How many 250 came.

@@ -43,9 +43,14 @@ fn tls(tcp: TcpStream, peer: SocketAddr, ca: &Path) -> Result<Io> {
 impl Line {
     /// Connects without TLS.
     pub fn plain(peer: SocketAddr) -> Result<Self> {
-        let tcp = TcpStream::connect_timeout(&peer, PATIENCE)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        Self::plain_within(peer, PATIENCE, PATIENCE)
+    }
+
+    /// The same with other limits for the connection and for each answer.
+    pub fn plain_within(peer: SocketAddr, connect: Duration, answer: Duration) -> Result<Self> {
+        let tcp = TcpStream::connect_timeout(&peer, connect)?;
+        tcp.set_read_timeout(Some(answer))?;
+        tcp.set_write_timeout(Some(answer))?;
         tcp.set_nodelay(true)?;
         Ok(Self { io: Io::Plain(tcp), peer, read: Vec::new() })
     }

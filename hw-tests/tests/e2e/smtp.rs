@@ -32,7 +32,8 @@ impl Smtp {
         Self::greeted(Line::tls(peer, ca)?)
     }
 
-    fn greeted(line: Line) -> Result<Self> {
+    /// On a connection that is not greeted yet.
+    pub fn greeted(line: Line) -> Result<Self> {
         let mut smtp = Self { line };
         let greeting = smtp.reply()?;
         if greeting.code != 220 {
