@@ -170,18 +170,12 @@ def crashes(folder, rounds):
         print(f"  crash {n + 1}/{rounds}: {took[-1] * 1000:.0f} ms", flush=True)
         pair.back(active)
     switches, before = [], sender.errors
-    for n in range(max(5, rounds // 3)):
+    for _ in range(max(5, rounds // 3)):
         wait_until(pair.settled, Deadline(60))
-        errors = sender.errors
-        begun = time.monotonic()
+        active, errors = pair.status()["active"], sender.errors
         pair.ctl("pair", "standby", "--yes")
-        status = None
-        while time.monotonic() < begun + 30:
-            status = pair.status()
-            if status.get("last_switch") and pair.settled():
-                break
-            time.sleep(0.05)
-        switches.append((status["last_switch"]["took_ms"] / 1000, sender.errors - errors))
+        wait_until(lambda: pair.status().get("active") not in (None, active) and pair.settled(), Deadline(60), 0.05)
+        switches.append((pair.status()["last_switch"]["took_ms"] / 1000, sender.errors - errors))
     planned_errors = sender.errors - before
     sender.end()
     counts = found(pair)
@@ -237,8 +231,8 @@ def main():
     options.add_argument("--without-keepalived", action="store_true")
     wished = options.parse_args()
     result, rows = {}, []
-    try:
-        with tempfile.TemporaryDirectory(prefix="tp-pair-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tp-pair-", ignore_cleanup_errors=True) as folder:
+        try:
             folder = Path(folder)
             for name in ("crash", "idle", "loss"):
                 (folder / name).mkdir()
@@ -256,18 +250,19 @@ def main():
                 print("20 % loss on one link", flush=True)
                 result["false_takeovers"] = loss(folder / "loss", wished.loss_seconds)
                 rows.append((f"takeovers in {wished.loss_seconds} s at 20 % loss on eth1 / lan / serial", " / ".join(str(n) for n in result["false_takeovers"].values())))
-        if not wished.without_keepalived:
-            if os.geteuid():
-                rows.append(("keepalived", "not measured: it needs root"))
-            else:
-                for advert_s in (1, 0.1):
-                    print(f"keepalived, advert {advert_s} s", flush=True)
-                    took = keepalived.measure(advert_s, min(wished.rounds, 10))
-                    result[f"keepalived_{advert_s}"] = took
-                    rows.append((f"crash to first banner, keepalived with adverts every {advert_s} s (an address only: no proof, no data, no services)",
-                                 f"p50 {statistics.median(took):.2f} s, worst {max(took):.2f} s, {len(took)} rounds"))
-    finally:
-        stop_all()
+        finally:
+            # Before the folder goes: nodes would still write into it.
+            stop_all()
+    if not wished.without_keepalived:
+        if os.geteuid():
+            rows.append(("keepalived", "not measured: it needs root"))
+        else:
+            for advert_s in (1, 0.1):
+                print(f"keepalived, advert {advert_s} s", flush=True)
+                took = keepalived.measure(advert_s, min(wished.rounds, 10))
+                result[f"keepalived_{advert_s}"] = took
+                rows.append((f"crash to first banner, keepalived with adverts every {advert_s} s (an address only: no proof, no data, no services)",
+                             f"p50 {statistics.median(took):.2f} s, worst {max(took):.2f} s, {len(took)} rounds"))
     out = ROOT / "bench-results"
     out.mkdir(exist_ok=True)
     (out / "pair.json").write_text(json.dumps(result, indent=1))
