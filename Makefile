@@ -30,10 +30,12 @@ test-fast: need-cargo ## The same without the long suites
 	@hw-tests/need test
 	@hw-tests/run-tests fast
 
-soak: need-cargo ## A million simulated text messages with every fault: none lost, none twice unmarked
+soak: need-cargo ## A million simulated texts, ten million schedules of the pair, 1000 rounds of faults on a real one: nothing lost, never two
 	@hw-tests/need test
 	TWINPOST_SOAK=$${TWINPOST_SOAK:-1000000} $(CARGO) test --release --quiet -p twinpost-sms --lib -- --nocapture soak
 	TWINPOST_SOAK=1 $(CARGO) test --release --quiet -p twinpost-heartbeat --test simulator --test model -- --nocapture --test-threads 1
+	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
+	TWINPOST_SOAK=1 $(CARGO) test --release --quiet -p twinpost-hw-tests --test e2e -- --nocapture pair_rounds
 
 lint: need-cargo ## Format and lints only
 	$(CARGO) fmt --all --check

@@ -127,6 +127,23 @@ fn cables_cut() {
     assert_eq!(world.two.active(), Some(standby), "a node that starts and hears nobody does not serve");
     world.rack("mend all");
     assert_eq!(world.settled(), (standby, active));
+
+    world.say("all cables and the witness: the lock alone says who serves");
+    let (active, standby, mail) = (standby, active, world.two.pid(standby, "mail"));
+    world.signal_witness(SIGSTOP);
+    world.cut(&ALL);
+    world.peer_is(active, "silent");
+    world.peer_is(standby, "silent");
+    world.more_mail(100);
+    stayed(&world, active, mail, "the lock is proof enough");
+    let old = world.two.pids(active);
+    let since = world.pull_the_plug(active);
+    world.serves(standby, since);
+    world.more_mail(10);
+    world.signal_witness(SIGCONT);
+    world.rack("mend all");
+    world.put_back(active, &old);
+    assert_eq!(world.settled(), (standby, active));
     world.finish();
 }
 

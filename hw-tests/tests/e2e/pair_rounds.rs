@@ -1,6 +1,6 @@
 //! Random faults, round after round, on one pair under load that is never restarted as a whole.
 //!
-//! `TWINPOST_SOAK` gives the number of rounds (50 without it); the seed is printed and `TWINPOST_SEED` repeats the order of the faults.
+//! `TWINPOST_ROUNDS` gives their number; without it there are 50, and 1000 when `TWINPOST_SOAK` is set. The seed is printed and `TWINPOST_SEED` repeats the order of the faults.
 //! Each round changes the cables by chance, makes one fault, and waits until mail is acknowledged again. When the cables that were cut
 //! leave no proof to anybody, the service is rightly away: then they are mended, and it must come back. At the end every 250 is found
 //! once, and never two nodes served.
@@ -22,6 +22,7 @@ enum Fault {
     KillPart(&'static str),
     StallAll,
     StallPart(&'static str),
+    StallWitness,
     Switch,
     Nothing,
 }
@@ -45,6 +46,7 @@ fn fault(rng: &mut StdRng) -> Fault {
         51..61 => Fault::StallAll,
         61..73 => Fault::StallPart(one(rng, &PARTS[..3])),
         73..90 => Fault::Switch,
+        90..96 => Fault::StallWitness,
         _ => Fault::Nothing,
     }
 }
@@ -98,6 +100,12 @@ fn carry_out(world: &mut World, fault: Fault, active: &'static str, rng: &mut St
             std::thread::sleep(stall);
             world.signal_pids(&pids, SIGCONT);
         }
+        Fault::StallWitness => {
+            let stall = Duration::from_millis(rng.random_range(500..2500));
+            world.signal_witness(SIGSTOP);
+            std::thread::sleep(stall);
+            world.signal_witness(SIGCONT);
+        }
         Fault::Switch => {
             // With cables cut it may be refused: that is an answer too.
             let said = world.two.ctl(&["pair", "standby", "--yes"]);
@@ -110,7 +118,8 @@ fn carry_out(world: &mut World, fault: Fault, active: &'static str, rng: &mut St
 
 #[test]
 fn random_faults_round_after_round() {
-    let rounds = std::env::var("TWINPOST_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(50);
+    let rounds = std::env::var("TWINPOST_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let rounds = rounds.unwrap_or(if std::env::var_os("TWINPOST_SOAK").is_some() { 1000 } else { 50 });
     let rounds = if crate::fast() {
         println!("TWINPOST_TESTS=fast: 10 rounds instead of {rounds}");
         10
@@ -135,8 +144,8 @@ fn random_faults_round_after_round() {
         let dark = carry_out(&mut world, fault, active, &mut rng);
         // Half of the time the node that is left must answer before the other is put back.
         let since = Instant::now();
-        if dark.len() < 2 && rng.random_bool(0.5) && world.mail_within(3, AWAY) {
-            longest = longest.max(since.elapsed());
+        if dark.len() < 2 && rng.random_bool(0.5) {
+            world.mail_within(3, AWAY);
         }
         for (node, old) in dark {
             world.put_back(node, &old);
@@ -146,7 +155,11 @@ fn random_faults_round_after_round() {
             world.rack("mend all");
             world.more_mail(3);
         }
-        longest = longest.max(since.elapsed());
+        let away = since.elapsed();
+        if away > Duration::from_secs(3) {
+            world.say(&format!("round {round}: mail again after {:.1} s", away.as_secs_f64()));
+        }
+        longest = longest.max(away);
         // Often both are well before the next fault, sometimes it comes in the middle.
         if rng.random_bool(0.4) {
             world.rack("mend all");

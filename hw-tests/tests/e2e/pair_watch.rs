@@ -98,6 +98,11 @@ impl Watch {
         Self { shared, threads }
     }
 
+    /// What was seen that must not be.
+    pub fn breaches(&self) -> Vec<String> {
+        self.shared.breaches.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends; fails if anything was seen that must not be.
     pub fn end(mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -296,4 +301,33 @@ pub fn greets(at: SocketAddr) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
     let mut greeting = [0; 4];
     stream.read_exact(&mut greeting).is_ok() && &greeting == b"220 "
+}
+
+#[test]
+fn the_watcher_sees_a_second_node_and_a_reign_that_goes_back() {
+    use crate::node::wait_for;
+    let two = Two::new();
+    let mut up = two.up("up", &[]);
+    let (active, standby) = two.settled(&mut up);
+    let watch = Watch::start(&two, Timeline::new());
+    wait_for("a look", || (watch.shared.served.load(Ordering::Relaxed) > 5).then_some(()));
+    assert_eq!(watch.breaches(), Vec::<String>::new());
+    // A process of the standby's folder listens on the service address: what it does there is all the same.
+    let listen = "import socket,sys\ns=socket.create_server((sys.argv[1],0))\nwhile True: s.accept()";
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "python3", "-c", listen, &two.at("smtp").ip().to_string()]);
+    let mut second = command.arg(two.dir().join(standby)).spawn().expect("setpriv is installed");
+    let seen = |text: &str| wait_for(text, || watch.breaches().iter().any(|breach| breach.contains(text)).then_some(()));
+    seen("both nodes listen on the service address");
+    second.kill().unwrap();
+    second.wait().unwrap();
+    // The lock's record of another node, and an older one: what a second node with a disk of its own would leave.
+    let path = two.dir().join("shared/lock");
+    let old = std::fs::read(&path).unwrap();
+    let forged = |reign: u64, writes: u64| format!("twinpost-lock writes={writes} reign={reign} by={standby} check=00000000\n");
+    std::fs::write(&path, forged(7, 1000)).unwrap();
+    seen(&format!("node {active} listens on the service address, and the lock belongs to node {standby}"));
+    std::fs::write(&path, forged(6, 1001)).unwrap();
+    seen("the lock's reign went back");
+    std::fs::write(&path, old).unwrap();
 }

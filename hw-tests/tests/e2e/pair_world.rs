@@ -30,10 +30,10 @@ const REST: Duration = Duration::from_millis(40);
 
 /// The pair and what is around it.
 pub struct World {
+    /// The `up` that runs the rack is the first. They end before the folder goes.
+    ups: Vec<Up>,
     /// The pair.
     pub two: Two,
-    /// The `up` that runs the rack is the first.
-    ups: Vec<Up>,
     load: Arc<Load>,
     clients: Vec<JoinHandle<()>>,
     watch: Option<Watch>,
@@ -91,7 +91,7 @@ impl World {
                 })
             })
             .collect();
-        let world = Self { two, ups: vec![up], load, clients, watch, timeline, smtp };
+        let world = Self { ups: vec![up], two, load, clients, watch, timeline, smtp };
         world.more_mail(10);
         world
     }
@@ -193,6 +193,13 @@ impl World {
         for pid in pids {
             signal_to(*pid, signal);
         }
+    }
+
+    /// A signal to the witness.
+    pub fn signal_witness(&self, signal: Signal) {
+        let pid = self.until("a witness", || self.two.endpoints()?.pointer("/pair/witness/pid")?.as_u64());
+        self.say(&format!("{signal} to the witness"));
+        signal_to(pid, signal);
     }
 
     /// The node that serves, if one does before this time is over.
