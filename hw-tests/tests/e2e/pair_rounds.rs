@@ -141,9 +141,22 @@ fn random_faults_round_after_round() {
             unreachable!("either it serves or the test has failed")
         };
         world.say(&format!("round {round}: {fault:?}, node {active} serves, {} acknowledged", world.acknowledged()));
-        let dark = carry_out(&mut world, fault, active, &mut rng);
-        // Half of the time the node that is left must answer before the other is put back.
         let since = Instant::now();
+        let dark = carry_out(&mut world, fault, active, &mut rng);
+        // A second one while the pair is still busy with the first.
+        if rng.random_bool(0.3) {
+            let second = match rng.random_range(0..4) {
+                0 => Fault::KillPart(one(&mut rng, &PARTS[..3])),
+                1 => Fault::StallPart(one(&mut rng, &PARTS[..3])),
+                2 => Fault::Switch,
+                _ => Fault::StallWitness,
+            };
+            std::thread::sleep(Duration::from_millis(rng.random_range(0..700)));
+            cables(&world, &mut rng);
+            world.say(&format!("round {round}: and {second:?}"));
+            carry_out(&mut world, second, one(&mut rng, &["a", "b"]), &mut rng);
+        }
+        // Half of the time the node that is left must answer before the other is put back.
         if dark.len() < 2 && rng.random_bool(0.5) {
             world.mail_within(3, AWAY);
         }

@@ -158,8 +158,15 @@ impl World {
     pub fn put_back(&mut self, node: &'static str, old: &[(String, u64)]) {
         self.two.wait_for_dark(node, old);
         self.say(&format!("`up --only {node}`"));
-        let up = self.two.up(&format!("only-{node}"), &["--only", node]);
-        // Those that ended with their node are of no use any more; the first one runs the rack.
+        let start = || self.two.up(&format!("only-{node}"), &["--only", node]);
+        let mut up = start();
+        // The `up` that ran it before may still be ending: then this one refuses, and is called again as a person would.
+        self.until("the node that was put back", || {
+            if up.has_ended() {
+                up = start();
+            }
+            self.two.pid(node, "node").filter(|pid| alive(*pid))
+        });
         self.ups.push(up);
     }
 

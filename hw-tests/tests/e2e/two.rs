@@ -41,6 +41,11 @@ impl Up {
         wait_for("the end of `up`", || child.try_wait().unwrap())
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
     /// It must not have ended.
     #[track_caller]
     pub fn still_runs(&mut self) {
