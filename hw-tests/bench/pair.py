@@ -139,6 +139,7 @@ def found(pair):
     account = next(a for a in endpoints["accounts"] if a["address"] == TO)
     context = ssl.create_default_context(cafile=endpoints["ca"])
     address, ports = pair.service()
+    first_banner(address, ports["smtp"])
     box = imaplib.IMAP4_SSL(address, ports["imaps"], ssl_context=context)
     box.login(TO, account["password"])
     box.select("INBOX", readonly=True)

@@ -8,7 +8,9 @@
 //! bring the same). A stop that could not be verified: exit 86, and nothing may start this node again before the machine is reset.
 
 mod alarms;
+mod aside;
 mod copy;
+mod desk;
 mod link;
 mod parts;
 
@@ -86,7 +88,7 @@ async fn serve(folder: Folder) -> Result<(), Halt> {
     let channel = match parts::channel_settings(&plan) {
         None => None,
         Some(channel) => {
-            let handler = Arc::new(link::Answers::new(handle.clone(), copy.clone()));
+            let handler = Arc::new(link::Answers::new(handle.clone(), copy.clone(), plan.folder.clone()));
             Some(Arc::new(Channel::start(identity.clone(), channel, handler).await.map_err(hopeless)?))
         }
     };
@@ -100,9 +102,9 @@ async fn serve(folder: Folder) -> Result<(), Halt> {
         group_events,
         power: parts::power(&plan).map_err(hopeless)?,
         witness: parts::witness(&plan).map_err(hopeless)?,
-        channel: channel.map(|channel| channel as Arc<dyn twinpost_pair::PeerChannel>),
+        channel: channel.clone().map(|channel| channel as Arc<dyn twinpost_pair::PeerChannel>),
         alarms: Some(Arc::new(alarms::Teller::start(&plan, stop.clone()))),
-        desk: Some(Arc::new(copy::Desk(copy.clone()))),
+        desk: Some(Arc::new(desk::Desk { copy: copy.clone(), channel, folder: plan.folder.clone() })),
         door: Some(door),
         changes: Some(changes),
     };

@@ -11,7 +11,9 @@ use crate::{EXIT_DONE, EXIT_FAILED, EXIT_UNREACHABLE, complain};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
-use twinpost_pair::api::{Alarm, Answer, ConfigAsk, FailBack, LinkStatus, NodeStatus, OrderName, Refusal, Request, Status, Text};
+use twinpost_pair::api::{
+    Alarm, Answer, ConfigAsk, Conflict, FailBack, LinkStatus, NodeStatus, OrderName, Refusal, Request, Status, Text,
+};
 use twinpost_pair::{Client, Error};
 
 /// Alarms that the state shows.
@@ -21,7 +23,12 @@ const ALARMS_SHOWN: usize = 5;
 pub async fn run(order: &PairOrder, dir: &Path, json: bool) -> Option<u8> {
     let language = Language::of_terminal();
     let outcome = match order {
-        PairOrder::Conflict(ConflictOrder::List { .. } | ConflictOrder::Merge { .. }) => return None,
+        PairOrder::Conflict(ConflictOrder::List { aside } | ConflictOrder::Merge { aside, .. }) => {
+            if aside.is_none() {
+                bring(dir, json, language).await;
+            }
+            return None;
+        }
         PairOrder::Pairing(order) => return Some(super::pairing::run(order, dir, json).await),
         PairOrder::Status { watch: true } => watch(dir, json, language).await,
         PairOrder::Status { watch: false } => any(dir).await.map(|(_, status)| {
@@ -178,6 +185,16 @@ async fn one(dir: &Path, role: Role) -> Result<(Client, Status), Why> {
 async fn order_any(dir: &Path, request: Request, json: bool, language: Language) -> Result<u8, Why> {
     let (mut client, _) = any(dir).await?;
     answered(client.ask(&request).await?, json, language)
+}
+
+/// What the peer set aside comes to the node that serves, before it is compared there. Without a peer, what is here is all there is.
+async fn bring(dir: &Path, json: bool, language: Language) {
+    let Ok((mut client, _)) = one(dir, Role::Active).await else { return };
+    match client.ask(&Request::Conflict { what: Conflict::List }).await {
+        Ok(Answer::Told { text }) if !json => complain(language.say(&text)),
+        Ok(Answer::Error { text }) => complain(language.say(&text)),
+        _ => {}
+    }
 }
 
 /// An order that people notice: previewed, asked for, given.

@@ -7,13 +7,11 @@ use super::{Plan, parts};
 use crate::cli::{ConfigOrder, Order};
 use crate::control::{CallError, Request, call};
 use crate::node::Folder;
-use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use twinpost_config::history::{Choice, History, Settled};
+use twinpost_config::history::{History, Settled};
 use twinpost_pair::Changes;
-use twinpost_pair::api::{Answer, ConfigAsk, Request as PairRequest, Text};
 use twinpost_peer::{Channel, ConfigCopy, Identity};
 
 /// All faults of a document, a sentence each.
@@ -95,72 +93,6 @@ pub fn keep(
         });
     }
     receive
-}
-
-/// Answers questions about the document.
-pub struct Desk(pub ConfigCopy);
-
-impl twinpost_pair::Desk for Desk {
-    fn ask(&self, request: PairRequest) -> BoxFuture<'_, Answer> {
-        Box::pin(async move {
-            match request {
-                PairRequest::Config { what } => {
-                    self.config(what).await.unwrap_or_else(|why| Answer::Error { text: Text::new(why.clone(), why) })
-                }
-                _ => {
-                    let text =
-                        Text::new("`twinpost ctl` does this itself, on the node", "此操作由节点上的 twinpost ctl 自行完成");
-                    Answer::Error { text }
-                }
-            }
-        })
-    }
-}
-
-impl Desk {
-    async fn config(&self, what: ConfigAsk) -> Result<Answer, String> {
-        let choice = match what {
-            ConfigAsk::Show => {
-                let shown =
-                    self.0.with(|history, _| Ok((history.number(), history.conflict()))).await.map_err(|e| e.to_string())?;
-                return Ok(Answer::Told { text: shown_text(&shown) });
-            }
-            ConfigAsk::Ours => Choice::Ours,
-            ConfigAsk::Theirs => Choice::Theirs,
-        };
-        let chosen = self.0.with(move |history, judge| history.choose(choice, "administrator", &**judge)).await;
-        let number = chosen.map_err(|e| e.to_string())?.number;
-        Ok(Answer::Done {
-            text: Text::new(
-                format!("Generation {number} of the appliance document is in force, and goes to the other node."),
-                format!("配置文档第 {number} 代已生效，并将复制到另一节点。"),
-            ),
-        })
-    }
-}
-
-fn shown_text((number, conflict): &(u32, Option<twinpost_config::history::Conflict>)) -> Text {
-    match conflict {
-        None => Text::new(
-            format!("Generation {number} of the appliance document is in force; nothing waits for a choice."),
-            format!("配置文档第 {number} 代生效；没有待选择的冲突。"),
-        ),
-        Some(conflict) => {
-            let (ours, theirs, diff) = (&conflict.ours, &conflict.theirs, &conflict.diff);
-            Text::new(
-                format!(
-                    "Both nodes changed the appliance document without each other: generation {} here (by {}), {} there (by {}).\n\
-                     From here to there:\n{diff}\nChoose with `pair config choose ours` or `pair config choose theirs`.",
-                    ours.number, ours.who, theirs.number, theirs.who
-                ),
-                format!(
-                    "两个节点在互相不可见时都修改了配置文档：本节点第 {} 代（{}），对方第 {} 代（{}）。\n\
-                     从本节点到对方的差异：\n{diff}\n请用 pair config choose ours 或 pair config choose theirs 选择。",
-                    ours.number, ours.who, theirs.number, theirs.who
-                ),
-            )
-        }
-    }
 }
 
 /// Lets the mail process of this node read the document, if it runs here.

@@ -1,6 +1,9 @@
 //! What the peer asks over the trusted channel, and who answers it.
 
+use super::aside;
+use crate::node::Folder;
 use futures_util::future::BoxFuture;
+use std::path::PathBuf;
 use twinpost_pair::Handle;
 use twinpost_peer::{Answer, ConfigCopy, Handler, Refusal, Request};
 
@@ -8,22 +11,30 @@ use twinpost_peer::{Answer, ConfigCopy, Handler, Refusal, Request};
 pub struct Answers {
     handle: Handle,
     copy: ConfigCopy,
+    folder: Folder,
 }
 
 impl Answers {
     /// Answers by the daemon and the history of the document.
-    pub fn new(handle: Handle, copy: ConfigCopy) -> Self {
-        Self { handle, copy }
+    pub fn new(handle: Handle, copy: ConfigCopy, folder: Folder) -> Self {
+        Self { handle, copy, folder }
     }
 }
 
 impl Handler for Answers {
     fn answer(&self, request: Request) -> BoxFuture<'_, Result<Answer, Refusal>> {
         Box::pin(async move {
+            if matches!(&request, Request::Order { name, .. } if name == aside::LIST) {
+                return aside::answer(&self.folder);
+            }
             match self.copy.answer(&request).await {
                 Some(answer) => answer,
                 None => self.handle.peer_asked(request).await,
             }
         })
+    }
+
+    fn file(&self, name: String) -> BoxFuture<'_, Result<PathBuf, Refusal>> {
+        Box::pin(async move { aside::file(&self.folder, &name) })
     }
 }
