@@ -6,7 +6,7 @@ use twinpost_message::{AccountId, DomainId, Flags, TraceId, Uid};
 use twinpost_sql::testing::Place;
 use twinpost_store::*;
 
-fn item(key: &str, mailbox: MailboxInfo, text: &str) -> MergeItem {
+fn item(key: &str, mailbox: &MailboxInfo, text: &str) -> MergeItem {
     let flags = FlagNames { system: Flags::SEEN, keywords: vec!["k".to_owned()] };
     let message = AppendMessage { body: mail(text), flags, received_s: 5 };
     MergeItem { key: MergeKey::of(key.as_bytes()), what: MergeWhat::Message { mailbox: mailbox.id, message } }
@@ -25,8 +25,8 @@ on_both! {
             key: MergeKey::of(b"q"),
             what: MergeWhat::Queue { body: body.clone(), trace: TraceId(9), spool: spool(&["r@y.example"], 0) },
         };
-        let all = |m: MailboxInfo| vec![item("a", m.clone(), "x"), item("b", m.clone(), "x"), item("a", m, "x"), queue()];
-        let outcomes = store.merge(all(inbox(&store).await)).await.unwrap();
+        let all = |m: &MailboxInfo| vec![item("a", m, "x"), item("b", m, "x"), item("a", m, "x"), queue()];
+        let outcomes = store.merge(all(&inbox(&store).await)).await.unwrap();
         let taken = |o: &MergeOutcome| matches!(o, MergeOutcome::Stored(_) | MergeOutcome::Queued(_));
         assert_eq!(outcomes.iter().map(taken).collect::<Vec<_>>(), [true, true, false, true]);
         let flags = MergeWhat::Flags { mailbox: inbox(&store).await.id, uid: Uid(1), flags: FlagNames::system(Flags::FLAGGED) };
@@ -34,12 +34,12 @@ on_both! {
         assert!(matches!(store.merge(vec![flags.clone()]).await.unwrap()[0], MergeOutcome::Flagged(true)));
         // A mailbox that is gone refuses its item, and only that; it can be asked again.
         let gone = MailboxInfo { id: twinpost_message::MailboxId(999_999), ..inbox(&store).await };
-        let outcomes = store.merge(vec![item("g", gone, "y"), item("c", inbox(&store).await, "y")]).await.unwrap();
+        let outcomes = store.merge(vec![item("g", &gone, "y"), item("c", &inbox(&store).await, "y")]).await.unwrap();
         assert!(matches!(&outcomes[..], [MergeOutcome::Refused(Error::NoMailbox(_)), MergeOutcome::Stored(Uid(3))]));
         let keys = ["a", "b", "c", "f", "g", "q"].map(|k| MergeKey::of(k.as_bytes()));
         assert_eq!(store.merged(&keys).await.unwrap().len(), 5);
         let head = *store.head().borrow();
-        let mut again = all(inbox(&store).await);
+        let mut again = all(&inbox(&store).await);
         again.push(flags);
         let outcomes = store.merge(again).await.unwrap();
         assert!(outcomes.iter().all(|o| matches!(o, MergeOutcome::Known)), "{outcomes:?}");

@@ -32,7 +32,8 @@ fn filter(log: &Log) -> Result<EnvFilter, String> {
     let level = std::env::var(VARIABLE).unwrap_or_else(|_| log.level.clone());
     // The TLS library warns of each client that names us by address, the netlink library of each attribute that a newer kernel makes
     // longer, at every change of a link: that is no news to an operator.
-    EnvFilter::try_new(format!("rustls=error,netlink_packet_route=error,{level}")).map_err(|e| format!("log.level: {level:?} is not a list of levels: {e}"))
+    EnvFilter::try_new(format!("rustls=error,netlink_packet_route=error,{level}"))
+        .map_err(|e| format!("log.level: {level:?} is not a list of levels: {e}"))
 }
 
 /// Opens the log on standard error.
