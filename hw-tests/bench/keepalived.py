@@ -122,21 +122,16 @@ class Bench:
 
 
 def measure(advert_s, rounds):
-    """Seconds from each crash to the first banner of the other."""
+    """Seconds from each crash to the first banner of the other; each round in namespaces of its own."""
     took = []
-    with tempfile.TemporaryDirectory() as folder, Bench(advert_s, Path(folder)) as bench:
-        _, active = bench.wait_for()
-        time.sleep(4 * advert_s + 3)
-        while len(took) < rounds:
-            # Fast adverts may move the address by themselves on a busy machine: who has it now is what counts.
-            for _, active in bench.banners(time.monotonic() + 0.2):
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder, Bench(advert_s, Path(folder)) as bench:
+            _, active = bench.wait_for()
+            for _, active in bench.banners(time.monotonic() + 4 * advert_s + 3):
                 pass
-            other = "b" if active == "a" else "a"
             at = bench.crash(active)
-            seen, active = bench.wait_for(other)
+            seen, _ = bench.wait_for("b" if active == "a" else "a")
             took.append(seen - at)
-            bench.start("a" if active == "b" else "b")
-            time.sleep(4 * advert_s + 3)
     return took
 
 

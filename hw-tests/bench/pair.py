@@ -125,7 +125,8 @@ class Sender(threading.Thread):
                     self.sent.append(name)
                     break
                 except (OSError, smtplib.SMTPException):
-                    self.errors, session = self.errors + 1, None
+                    # Trying to connect while nobody listens is no broken connection.
+                    self.errors, session = self.errors + (session is not None), None
                     time.sleep(0.01)
 
     def end(self):
