@@ -91,7 +91,12 @@ fn identity(folder: &Folder) -> Result<Arc<Identity>, String> {
 }
 
 fn about(folder: &Folder) -> Result<About, String> {
-    let name = twinpost_config::load_node(folder.path()).map_err(|e| e.to_string())?.node.name.unwrap_or_default();
+    let named = twinpost_config::load_node(folder.path()).map_err(|e| e.to_string())?.node.name;
+    // A node that was never part of a pair has no letter yet; two new machines may even have the same host name.
+    let name = named.unwrap_or_else(|| {
+        let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        format!("{machine}-{:04x}", rand::random::<u16>())
+    });
     Ok(About { name, board: String::new(), program: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
