@@ -40,6 +40,8 @@ const fn rfc(number: u32, state: State, title: &'static str, note: &'static str)
 use State::{Part, Read, Used, Whole};
 
 pub const TABLE: &[Rfc] = &[
+    rfc(792, Used, "Internet Control Message Protocol", "the gateway is pinged, as a hint which node sees the network"),
+    rfc(826, Used, "An Ethernet Address Resolution Protocol", "the service address is announced by requests and replies"),
     rfc(1035, Used, "Domain Names - Implementation and Specification", "answers that do not fit UDP are asked for again by TCP"),
     rfc(1047, Used, "Duplicate Messages and SMTP", "why a message may go out twice when the reply to its end is lost"),
     rfc(1428, Used, "Transition of Internet Mail from Just-Send-8 to 8bit-SMTP/MIME", "the name of a charset that nobody named"),
@@ -90,6 +92,7 @@ pub const TABLE: &[Rfc] = &[
         "mail of lists is no text message",
     ),
     rfc(2449, Whole, "POP3 Extension Mechanism", "LOGIN-DELAY is not announced: there is none"),
+    rfc(2464, Used, "Transmission of IPv6 Packets over Ethernet Networks", "hardware address of multicast groups"),
     rfc(
         2554,
         Used,
@@ -144,6 +147,7 @@ pub const TABLE: &[Rfc] = &[
     ),
     rfc(3848, Whole, "ESMTP and LMTP Transmission Types Registration", "the word behind `with` in Received"),
     rfc(4013, Whole, "SASLprep: Stringprep Profile for User Names and Passwords", ""),
+    rfc(4291, Used, "IP Version 6 Addressing Architecture", "the group of all nodes"),
     rfc(4315, Whole, "Internet Message Access Protocol (IMAP) - UIDPLUS extension", ""),
     rfc(
         4422,
@@ -151,15 +155,29 @@ pub const TABLE: &[Rfc] = &[
         "Simple Authentication and Security Layer (SASL)",
         "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS; no security layers: TLS is one",
     ),
+    rfc(4443, Used, "ICMPv6", "echo for the ping, checksum of announcements"),
     rfc(
         4469,
         Used,
         "Internet Message Access Protocol (IMAP) CATENATE Extension",
         "only its answer code TOOBIG; CATENATE is not offered",
     ),
+    rfc(4594, Used, "Configuration Guidelines for DiffServ Service Classes", "heartbeats ask for the class of network control"),
     rfc(4616, Whole, "The PLAIN Simple Authentication and Security Layer (SASL) Mechanism", "nobody may act as somebody else"),
     rfc(4648, Used, "The Base16, Base32, and Base64 Data Encodings", "Base64 of converted bodies"),
     rfc(4731, Whole, "IMAP4 Extension to SEARCH Command for Controlling What Kind of Information Is Returned", ""),
+    rfc(
+        4861,
+        Used,
+        "Neighbor Discovery for IP version 6",
+        "the service address is announced by unsolicited advertisements with the override flag",
+    ),
+    rfc(
+        4862,
+        Used,
+        "IPv6 Stateless Address Autoconfiguration",
+        "the service address is asked for before it is taken, if the settings say so",
+    ),
     rfc(4954, Whole, "SMTP Service Extension for Authentication", "on the submission ports; the queue signs in at a smart host"),
     rfc(4959, Whole, "IMAP Extension for Simple Authentication and Security Layer (SASL) Initial Client Response", ""),
     rfc(4978, Whole, "The IMAP COMPRESS Extension", ""),
@@ -186,6 +204,7 @@ pub const TABLE: &[Rfc] = &[
     rfc(5161, Whole, "The IMAP ENABLE Extension", ""),
     rfc(5182, Whole, "IMAP Extension for Referencing the Last SEARCH Result", ""),
     rfc(5198, Used, "Unicode Format for Network Interchange", "characters that no mailbox name may hold"),
+    rfc(5227, Used, "IPv4 Address Conflict Detection", "probes and announcements; a conflict is an alarm"),
     rfc(5248, Used, "A Registry for SMTP Enhanced Mail System Status Codes", "codes of refused sign-ins"),
     rfc(5256, Whole, "Internet Message Access Protocol - SORT and THREAD Extensions", "ORDEREDSUBJECT and REFERENCES"),
     rfc(
@@ -268,6 +287,7 @@ pub const TABLE: &[Rfc] = &[
     ),
     rfc(6855, Whole, "IMAP Support for UTF-8", ""),
     rfc(6856, Part, "Post Office Protocol Version 3 (POP3) Support for UTF-8", "UTF8 with USER; no LANG"),
+    rfc(6980, Used, "Security Implications of IPv6 Fragmentation with IPv6 Neighbor Discovery", "fragments are not looked at"),
     rfc(
         7162,
         Whole,
@@ -287,6 +307,7 @@ pub const TABLE: &[Rfc] = &[
     rfc(7889, Whole, "The IMAP APPENDLIMIT Extension", ""),
     rfc(8018, Used, "PKCS #5: Password-Based Cryptography Specification Version 2.1", "PBKDF2 inside SCRAM"),
     rfc(8098, Used, "Message Disposition Notification", "receipts come with the null sender, which every account may use"),
+    rfc(8200, Used, "Internet Protocol, Version 6", "pseudo-header of the checksum"),
     rfc(
         8305,
         Used,
@@ -338,6 +359,7 @@ pub const TABLE: &[Rfc] = &[
         "Recommendations for Secure Use of Transport Layer Security (TLS) and Datagram Transport Layer Security (DTLS)",
         "TLS 1.2 and 1.3 only",
     ),
+    rfc(9382, Used, "SPAKE2, a Password-Authenticated Key Exchange", "named as the later form of what pairing uses"),
     rfc(9394, Whole, "IMAP PARTIAL Extension for Paged SEARCH and FETCH", ""),
     rfc(9422, Whole, "The LIMITS SMTP Service Extension", "RCPTMAX and MAILMAX are announced"),
     rfc(9525, Used, "Service Identity in TLS", "which certificate answers for a name"),
