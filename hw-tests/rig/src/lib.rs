@@ -1,0 +1,1 @@
+//! Two machines to try the appliance on: in QEMU, or real ones on a bench.

@@ -1,0 +1,3 @@
+//! First program of the appliance: finds, verifies and mounts the root.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Builds the appliance image from its recipe.

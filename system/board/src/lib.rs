@@ -1,0 +1,1 @@
+//! Which port of a machine is which, as data.

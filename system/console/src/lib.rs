@@ -1,0 +1,1 @@
+//! The menu on the screen and the console serial line.

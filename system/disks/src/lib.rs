@@ -1,0 +1,1 @@
+//! Disks by bay, their partitions, arrays and volumes.
