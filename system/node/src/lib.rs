@@ -1,1 +1,24 @@
 //! What a node of the image does beside its pair and its mail: boot, setup, disks, updates, reset.
+//!
+//! `api` is the language of `twinpost system`, `server` and `client` its two ends; `daemon` carries requests out by the crates of disks, boards
+//! and updates and judges whether this boot is kept. The other modules write what a boot and a setup need.
+
+pub mod api;
+
+pub mod client;
+
+pub mod daemon;
+
+// What `twinpost boot` writes.
+// pub mod render;
+
+// What a person says once: letter, addresses, domain.
+// pub mod setup;
+
+pub mod server;
+
+// Bundles for the people who help.
+// pub mod support;
+
+// Back to the state of a new machine.
+// pub mod reset;

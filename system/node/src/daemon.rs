@@ -1,0 +1,1 @@
+//! Carries requests out, and judges whether this boot is kept.
