@@ -1,1 +1,105 @@
-//! Disks by bay, their partitions, arrays and volumes.
+//! Disks by bay: what they hold, partition tables, arrays, the state volume, and how a disk is taken in, replaced or installed.
+//!
+//! Contract: everything is addressed by bay, never by a device name that was remembered: the caller gives the ports as they are now
+//! ([`Machine::new`]) before each order. What holds data is never overwritten unless its serial number was named: not by a first boot, not by
+//! an init, not by a replacement, not by an installation. Each order that destroys something has a preview ([`Plan`]) and does exactly
+//! what the preview says, or nothing ([`Error::Changed`]). Each step can be cut by a power failure: what it leaves is what the next plan
+//! begins with. State is read from the kernel (sysfs) and from the metadata on the disks, never from text for people.
+//!
+//! Failure classes: refusals (all of them at once, in both languages); disks that changed since the preview; disks that do not read or write
+//! (the step and the device are named); programs that fail. A state volume that cannot be mounted is no error: it is in memory then, and says why.
+
+mod api;
+mod error;
+pub mod layout;
+
+pub use api::{
+    Action, Array, ArrayEvent, ArrayStatus, Arrays, Bay, Disk, Fault, Health, Holds, Member, MemberState, Mounted, OnProgress,
+    Options, Partition, Plan, PlanDisk, Port, Progress, Refusal, StateVolume, Step, Text, Twinpost, Whose,
+};
+pub use error::Error;
+
+use std::path::PathBuf;
+use twinpost_storage::Program;
+
+/// Where the kernel shows things: replaced by tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// sysfs.
+    pub sys: PathBuf,
+    /// Device nodes.
+    pub dev: PathBuf,
+    /// procfs.
+    pub proc: PathBuf,
+    /// Where the state volume belongs.
+    pub state: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { sys: "/sys".into(), dev: "/dev".into(), proc: "/proc".into(), state: "/state".into() }
+    }
+}
+
+/// The programs that are run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// `mdadm`.
+    pub mdadm: Program,
+    /// `partx`: tells the kernel of a partition table of a disk that is in use.
+    pub partx: Program,
+    /// `wipefs`: finds and removes signatures.
+    pub wipefs: Program,
+    /// `smartctl`.
+    pub smartctl: Program,
+    /// `e2fsck`.
+    pub e2fsck: Program,
+    /// `mkfs.ext4`.
+    pub mkfs: Program,
+    /// `resize2fs`.
+    pub resize2fs: Program,
+    /// `mount`.
+    pub mount: Program,
+    /// `umount`.
+    pub umount: Program,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        let mut mdadm = Program::new("mdadm");
+        // The links in /dev/md are made by mdadm itself, before it returns, and not by udev some time later.
+        mdadm.env.push(("MDADM_NO_UDEV".into(), "1".into()));
+        Self {
+            mdadm,
+            partx: Program::new("partx"),
+            wipefs: Program::new("wipefs"),
+            smartctl: Program::new("smartctl"),
+            e2fsck: Program::new("e2fsck"),
+            mkfs: Program::new("mkfs.ext4"),
+            resize2fs: Program::new("resize2fs"),
+            mount: Program::new("mount"),
+            umount: Program::new("umount"),
+        }
+    }
+}
+
+/// The disks of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The bays as they are now.
+    pub ports: Vec<Port>,
+    /// Sizes of partitions.
+    pub layout: layout::Layout,
+    /// Where the kernel shows things.
+    pub paths: Paths,
+    /// What is run.
+    pub programs: Programs,
+}
+
+impl Machine {
+    /// With the product's sizes, paths and programs.
+    #[must_use]
+    pub fn new(ports: Vec<Port>) -> Self {
+        Self { ports, layout: layout::Layout::default(), paths: Paths::default(), programs: Programs::default() }
+    }
+}

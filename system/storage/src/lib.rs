@@ -30,7 +30,7 @@ mod volume;
 
 pub use error::Error;
 pub use lock::fuzz as fuzz_lock;
-pub use program::Program;
+pub use program::{Answer, Program};
 pub use status::{Role, StorageStatus};
 pub use volume::Header;
 
