@@ -6,8 +6,13 @@
 //!
 //! `modules`, `initramfs`, `uki`, `disk` and `pvh` know only [`Tree`] and bytes; [`build`] strings the stages together.
 
+pub mod disk;
 mod error;
+pub mod initramfs;
+pub mod modules;
+pub mod pvh;
 mod tree;
+pub mod uki;
 
 pub use error::{Error, Result};
 pub use tree::{Content, Entry, Kind, Tree};
