@@ -123,10 +123,14 @@ fn build_esp(inputs: &DiskInputs<'_>, work: &Path, esp: &Path) -> Result<()> {
     file.set_len(bytes).map_err(io("cannot size", esp))?;
     // FAT keeps a volume number of 32 bits; clusters of 1 KiB are the largest at which 96 MiB still count as FAT32.
     let volume = format!("{:08x}", identifier(inputs.version, "esp-volume").as_fields().0);
-    run(inputs.epoch_s, Command::new("mkfs.vfat").args(["--invariant", "-F", "32", "-s", "2", "-n", "TWINPOST", "-i", &volume]).arg(esp))?;
+    run(
+        inputs.epoch_s,
+        Command::new("mkfs.vfat").args(["--invariant", "-F", "32", "-s", "2", "-n", "TWINPOST", "-i", &volume]).arg(esp),
+    )?;
     let folders = ["::EFI", "::EFI/BOOT", "::EFI/Linux", "::loader"];
     run(inputs.epoch_s, Command::new("mmd").arg("-i").arg(esp).args(folders))?;
-    let mut files = vec![("EFI/BOOT/BOOTX64.EFI".to_owned(), inputs.boot_manager), ("loader/loader.conf".to_owned(), LOADER_CONF.as_bytes())];
+    let mut files =
+        vec![("EFI/BOOT/BOOTX64.EFI".to_owned(), inputs.boot_manager), ("loader/loader.conf".to_owned(), LOADER_CONF.as_bytes())];
     files.extend(inputs.kernels.iter().map(|(name, kernel)| (format!("EFI/Linux/{name}"), kernel.as_slice())));
     for (number, (name, content)) in files.iter().enumerate() {
         let path = work.join(format!("file{number}"));
@@ -184,7 +188,14 @@ mod tests {
         let slot = folder.join("slot");
         std::fs::write(&slot, vec![0x5a; 300_000]).unwrap();
         let kernels = [(kernel_name(1_700_000_000, crate::Slot::A), vec![1; kernel])];
-        let inputs = DiskInputs { version, epoch_s: 1_700_000_001, boot_manager: b"MZ boot", kernels: &kernels, slot_a: &slot, slot_b: None };
+        let inputs = DiskInputs {
+            version,
+            epoch_s: 1_700_000_001,
+            boot_manager: b"MZ boot",
+            kernels: &kernels,
+            slot_a: &slot,
+            slot_b: None,
+        };
         let out = folder.join(name);
         build(&inputs, &out)?;
         Ok(out)
@@ -212,7 +223,8 @@ mod tests {
             assert!(list.contains(name), "{name} in {list}");
         }
         // Nothing but whole files is left in the folder.
-        let mut left = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
+        let mut left =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
         left.sort();
         assert_eq!(left, ["a.img", "b.img", "slot"]);
     }

@@ -24,7 +24,8 @@ enum Item<'a> {
 /// [`Error::Format`] for a part of 4 GiB or a time after 2106.
 pub fn build(init: &[u8], modules: &Modules, epoch_s: u64) -> Result<Vec<u8>> {
     let archive = archive(init, modules, epoch_s)?;
-    zstd::encode_all(archive.as_slice(), ZSTD_LEVEL).map_err(|error| Error::Format { what: "initramfs".to_owned(), why: error.to_string() })
+    zstd::encode_all(archive.as_slice(), ZSTD_LEVEL)
+        .map_err(|error| Error::Format { what: "initramfs".to_owned(), why: error.to_string() })
 }
 
 /// The archive before compression.
@@ -42,7 +43,8 @@ fn archive(init: &[u8], modules: &Modules, epoch_s: u64) -> Result<Vec<u8>> {
     for (name, content) in &modules.files {
         items.insert(format!("modules/{name}"), Item::File(content, 0o644));
     }
-    let time = u32::try_from(epoch_s).map_err(|_| Error::Format { what: "initramfs".to_owned(), why: format!("time {epoch_s} is after 2106") })?;
+    let time = u32::try_from(epoch_s)
+        .map_err(|_| Error::Format { what: "initramfs".to_owned(), why: format!("time {epoch_s} is after 2106") })?;
     let mut out = Vec::new();
     for (number, (name, item)) in (1u32..).zip(&items) {
         let (mode, links, content, device) = match item {
@@ -59,8 +61,19 @@ fn archive(init: &[u8], modules: &Modules, epoch_s: u64) -> Result<Vec<u8>> {
 }
 
 #[expect(clippy::too_many_arguments, reason = "the fields of one header of the form, used twice")]
-fn entry(out: &mut Vec<u8>, inode: u32, name: &str, mode: u32, links: u32, time: u32, content: &[u8], device: (u32, u32)) -> Result<()> {
-    let length = |bytes: usize| u32::try_from(bytes).map_err(|_| Error::Format { what: format!("initramfs: {name}"), why: format!("{bytes} bytes") });
+fn entry(
+    out: &mut Vec<u8>,
+    inode: u32,
+    name: &str,
+    mode: u32,
+    links: u32,
+    time: u32,
+    content: &[u8],
+    device: (u32, u32),
+) -> Result<()> {
+    let length = |bytes: usize| {
+        u32::try_from(bytes).map_err(|_| Error::Format { what: format!("initramfs: {name}"), why: format!("{bytes} bytes") })
+    };
     let fields = [inode, mode, 0, 0, links, time, length(content.len())?, 0, 0, device.0, device.1, length(name.len() + 1)?, 0];
     out.extend_from_slice(b"070701");
     for field in fields {
@@ -99,17 +112,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.cpio");
         std::fs::write(&file, &archive).unwrap();
-        let list = Command::new("cpio").args(["-tv", "--quiet", "-F"]).arg(&file).env("TZ", "UTC").env("LC_ALL", "C").stdin(Stdio::null()).output();
+        let list = Command::new("cpio")
+            .args(["-tv", "--quiet", "-F"])
+            .arg(&file)
+            .env("TZ", "UTC")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .output();
         let list = match list {
             Ok(output) => output,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return println!("skipped: no cpio program on this machine"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return println!("skipped: no cpio program on this machine");
+            }
             Err(error) => panic!("{error}"),
         };
         let text = String::from_utf8(list.stdout).unwrap();
         assert!(list.status.success(), "{text}");
         assert_eq!(text.lines().count(), 14, "{text}");
-        assert!(text.lines().any(|l| l.starts_with("-rwxr-xr-x") && l.contains(" 7 Jan  2  1970") && l.ends_with(" init")), "{text}");
-        assert!(text.lines().any(|l| l.starts_with("crw-------") && l.contains("5,   1") && l.ends_with("dev/console")), "{text}");
+        assert!(
+            text.lines().any(|l| l.starts_with("-rwxr-xr-x") && l.contains(" 7 Jan  2  1970") && l.ends_with(" init")),
+            "{text}"
+        );
+        assert!(
+            text.lines().any(|l| l.starts_with("crw-------") && l.contains("5,   1") && l.ends_with("dev/console")),
+            "{text}"
+        );
         assert!(text.lines().any(|l| l.ends_with("modules/z.ko")), "{text}");
     }
 }

@@ -59,7 +59,9 @@ impl Index {
     /// # Errors
     /// [`Error::Tree`] when a table is not there.
     pub fn of(tree: &Tree, release: &str) -> Result<Self> {
-        let text = |name: &str| tree.read(&format!("usr/lib/modules/{release}/{name}")).map(|b| String::from_utf8_lossy(&b).into_owned());
+        let text = |name: &str| {
+            tree.read(&format!("usr/lib/modules/{release}/{name}")).map(|b| String::from_utf8_lossy(&b).into_owned())
+        };
         Ok(Self::parse(&text("modules.dep")?, &text("modules.builtin")?, &text("modules.softdep")?, &text("modules.alias")?))
     }
 
@@ -119,7 +121,9 @@ impl Index {
             if self.modules.contains_key(&key) {
                 self.add(&key, &mut files, &mut seen, 0)?;
             } else if !self.builtin.contains(&key) {
-                let why = format!("the kernel has no module {name}; look for its present name in modules.dep, or take it out of the list");
+                let why = format!(
+                    "the kernel has no module {name}; look for its present name in modules.dep, or take it out of the list"
+                );
                 return Err(Error::Recipe { file: "initrd.toml".to_owned(), line: 0, why });
             }
         }
@@ -191,7 +195,9 @@ impl List {
             let list = document.get(table).and_then(|t| t.get("modules")).and_then(toml_edit::Item::as_array);
             let list = list.ok_or_else(|| recipe(0, format!("[{table}] needs modules = [\"...\"]")))?;
             list.iter()
-                .map(|value| value.as_str().map(str::to_owned).ok_or_else(|| recipe(0, format!("[{table}] modules: {value} is no text"))))
+                .map(|value| {
+                    value.as_str().map(str::to_owned).ok_or_else(|| recipe(0, format!("[{table}] modules: {value} is no text")))
+                })
                 .collect::<Result<Vec<_>>>()
         };
         Ok(Self { always: names("always")?, efi: names("efi")?, drivers: names("drivers")? })

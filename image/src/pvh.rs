@@ -69,7 +69,12 @@ fn payload(vmlinuz: &[u8]) -> Option<&[u8]> {
 /// `xz` as a program: the kernel's stream uses the x86 filter, and the package is needed for the build anyway.
 fn unxz(stream: &[u8]) -> Result<Vec<u8>> {
     let failed = |why: String| Error::Program { program: "xz".to_owned(), why };
-    let child = Command::new("xz").args(["-dc", "--single-stream"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = Command::new("xz")
+        .args(["-dc", "--single-stream"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child = child.map_err(|error| failed(format!("cannot be started: {error}")))?;
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(failed("has no pipes".to_owned()));
@@ -155,7 +160,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kernel");
         std::fs::write(&file, &kernel).unwrap();
-        let xz = Command::new("xz").args(["-c", "--check=crc32", "--x86", "--lzma2"]).arg(&file).output().expect("xz is installed");
+        let xz =
+            Command::new("xz").args(["-c", "--check=crc32", "--x86", "--lzma2"]).arg(&file).output().expect("xz is installed");
         assert_eq!(vmlinux(&bzimage(&xz.stdout)).unwrap(), kernel);
     }
 

@@ -98,7 +98,8 @@ impl Pe {
             let name = file.get(at..at + 8).ok_or_else(|| bad("ends too early"))?;
             let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
             let field = |offset| number::<4>(file, at + offset);
-            let section = Section { name, virtual_bytes: field(8)?, address: field(12)?, raw_bytes: field(16)?, offset: field(20)? };
+            let section =
+                Section { name, virtual_bytes: field(8)?, address: field(12)?, raw_bytes: field(16)?, offset: field(20)? };
             if section.raw_bytes > 0 && section.offset.checked_add(section.raw_bytes).is_none_or(|end| end > file.len()) {
                 return Err(bad(format!("section {} lies outside of the file", section.name)));
             }
@@ -151,7 +152,13 @@ pub fn build(stub: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>> {
         return Err(bad(format!("has a section {name} already")));
     }
     let count = pe.sections.len() + wanted.len();
-    let first_content = pe.sections.iter().filter(|section| section.raw_bytes > 0).map(|section| section.offset).min().unwrap_or(pe.headers_bytes);
+    let first_content = pe
+        .sections
+        .iter()
+        .filter(|section| section.raw_bytes > 0)
+        .map(|section| section.offset)
+        .min()
+        .unwrap_or(pe.headers_bytes);
     if pe.table + count * SECTION_HEADER_BYTES > first_content.min(pe.headers_bytes) {
         return Err(bad(format!("has no room for the headers of {} more sections", wanted.len())));
     }
@@ -264,7 +271,11 @@ mod tests {
             assert_eq!((pair[1].address % 4096, pair[1].offset % 512), (0, 0));
         }
         let last = list.last().unwrap();
-        assert_eq!(number::<4>(&file, 0x98 + 56).unwrap(), (last.address + last.virtual_bytes).next_multiple_of(512), "SizeOfImage");
+        assert_eq!(
+            number::<4>(&file, 0x98 + 56).unwrap(),
+            (last.address + last.virtual_bytes).next_multiple_of(512),
+            "SizeOfImage"
+        );
         assert_eq!(file.len(), last.offset + last.raw_bytes, "nothing behind the last section");
         let mut zeroed = file.clone();
         zeroed[0x98 + 64..0x98 + 68].fill(0);
@@ -280,7 +291,10 @@ mod tests {
         let text = Command::new("objdump").arg("-h").arg(&path).output().expect("objdump is installed (binutils)");
         let text = String::from_utf8(text.stdout).unwrap();
         for section in sections(&file).unwrap() {
-            let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some(&section.name)).unwrap_or_else(|| panic!("{} in {text}", section.name));
+            let line = text
+                .lines()
+                .find(|line| line.split_whitespace().nth(1) == Some(&section.name))
+                .unwrap_or_else(|| panic!("{} in {text}", section.name));
             let fields = line.split_whitespace().collect::<Vec<_>>();
             assert_eq!(usize::from_str_radix(fields[2], 16).unwrap(), section.virtual_bytes, "{line}");
             assert_eq!(usize::from_str_radix(fields[3], 16).unwrap(), section.address, "{line}");
