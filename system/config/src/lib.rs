@@ -23,7 +23,7 @@ pub use pair::{
     PairWatchdog, PairWitness,
 };
 pub use reference::markdown;
-pub use schema::{Fault, Faults, KeyDoc};
+pub use schema::{Fault, Faults, KeyDoc, join, refuse_unknown};
 pub use sms::{Smpp, Sms, SmsGateway, SmsNumbers, SmsOrders};
 pub use value::{
     BareLineEnds, BytesSize, DatabaseAddress, DayHours, HostPort, LogForm, OverQuota, SmartHostTls, SmsLanguage, SmsReports,

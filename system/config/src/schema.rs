@@ -24,18 +24,28 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn new(file: &str, text: &str) -> Self {
+    /// No faults yet of this file with this text.
+    #[must_use]
+    pub fn new(file: &str, text: &str) -> Self {
         let line_starts = std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1));
         Self { file: file.to_owned(), line_starts: line_starts.collect(), list: Vec::new() }
     }
-    fn line_of(&self, offset: usize) -> usize {
+    /// Line, from 1, of this byte.
+    #[must_use]
+    pub fn line_of(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|start| *start <= offset)
     }
-    pub(crate) fn add(&mut self, at: Option<std::ops::Range<usize>>, key: &str, message: impl Into<String>) {
+    /// Adds one, at these bytes of the text if it has a place.
+    pub fn add(&mut self, at: Option<std::ops::Range<usize>>, key: &str, message: impl Into<String>) {
         let line = at.map_or(0, |range| self.line_of(range.start));
         self.list.push(Fault { line, key: key.to_owned(), message: message.into() });
     }
-    pub(crate) fn syntax(&mut self, error: &toml_edit::TomlError) {
+    /// Adds one at this line; 0: it has no place.
+    pub fn add_at_line(&mut self, line: usize, key: &str, message: impl Into<String>) {
+        self.list.push(Fault { line, key: key.to_owned(), message: message.into() });
+    }
+    /// Adds that the text is no TOML.
+    pub fn syntax(&mut self, error: &toml_edit::TomlError) {
         self.add(error.span(), "", format!("this is not TOML: {}", error.message()));
     }
     /// No fault was found.
@@ -94,12 +104,14 @@ pub(crate) trait Section: Sized {
     fn describe(path: &str, out: &mut Vec<KeyDoc>);
 }
 
-pub(crate) fn join(path: &str, key: &str) -> String {
+/// Full name of a key in a table.
+#[must_use]
+pub fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// Refuses what is not in `known`, with the nearest known name as advice.
-pub(crate) fn refuse_unknown(table: &dyn TableLike, path: &str, known: &[&str], faults: &mut Faults) {
+pub fn refuse_unknown(table: &dyn TableLike, path: &str, known: &[&str], faults: &mut Faults) {
     for (key, item) in table.iter() {
         if known.contains(&key) {
             continue;

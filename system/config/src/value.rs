@@ -213,6 +213,14 @@ fn span_of(text: &str) -> Result<Span, String> {
     number.checked_mul(ms).map(|ms| Span(Duration::from_millis(ms))).ok_or_else(wrong)
 }
 
+/// The same text as in the document: `30 s`.
+impl std::str::FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        span_of(text)
+    }
+}
+
 impl Value for Span {
     fn read(item: &Item) -> Result<Self, String> {
         span_of(&text_of(item, "a span of time like \"30 s\"")?)
