@@ -19,8 +19,8 @@ mod value;
 
 pub use document::{Directory, Document, Imap, Limits, Log, Network, Node, Pop3, Queue, SmartHost, Smtp, Store, Tls};
 pub use pair::{
-    NodeDocument, NodeIdentity, Pair, PairAddress, PairChannel, PairLink, PairPower, PairRules, PairSerial, PairStorage,
-    PairWatchdog, PairWitness,
+    Console, Lan, NodeDocument, NodeIdentity, Pair, PairAddress, PairCable, PairChannel, PairLink, PairPower, PairRules,
+    PairSerial, PairStorage, PairWatchdog, PairWitness,
 };
 pub use reference::markdown;
 pub use schema::{Fault, Faults, KeyDoc, join, refuse_unknown};
@@ -193,6 +193,14 @@ mod tests {
                     [pair.power]\ndriver = \"ipmi\"\n[pair.witness]\nengine = \"twinpost\"\n";
         assert_eq!(list(half), ["node.name", "pair.eth1", "pair.power.at", "pair.witness.address"]);
         assert_eq!(list("[smtp]\nmax_hops = 7\n"), ["smtp"], "what belongs to both nodes stands in the appliance document");
+        let lan = "[lan]\naddresses = [\"10.9.0.11/24\", \"127.0.0.1/8\"]\ngateways = [\"10.8.0.1\", \"10.9.0.11\"]\nntp = [\"a b\"]\nmtu = 100\n[console]\norders = 1\n";
+        assert_eq!(
+            list(lan),
+            ["lan.addresses", "lan.gateways", "lan.gateways", "lan.gateways", "lan.ntp", "lan.mtu", "console.orders"]
+        );
+        let sound = "[node]\nname = \"b\"\n[lan]\naddresses = [\"10.9.0.12/24\", \"2001:db8::12/64\"]\ngateways = [\"10.9.0.1\", \"fe80::1\"]\nvlan = 7\n";
+        let node = parse_node(sound, "node.toml").expect("it is sound");
+        assert_eq!(node.cable_address(), Some(("169.254.77.2".parse().expect("an address"), 30)));
         let alone = parse_node("", "node.toml").map(|n| (n.pair.enabled, n.node.name));
         assert!(matches!(alone, Ok((false, None))), "{alone:?}");
         assert_eq!(faults("[pair]\nwarn = \"1 s\"\nfail_back = \"c\"\n").len(), 2);

@@ -43,6 +43,10 @@ section! {
         tables {
         /// Who this node is.
         [node]: NodeIdentity;
+        /// Its port on the site's network. On the image only; elsewhere the system's own settings hold.
+        [lan]: Lan;
+        /// The menu on the screen and on the serial console.
+        [console]: Console;
         /// Its side of the pair.
         [pair]: Pair;
         }
@@ -65,7 +69,9 @@ section! {
         /// Address of the gateway, whose answer to a ping is a hint which node sees the network; none: no ping.
         gateway: Option<String> = "\"\"";
         tables {
-        /// The crossover cable.
+        /// The network port of the crossover cable. On the image only.
+        [cable]: PairCable;
+        /// Heartbeats over the crossover cable.
         [eth1]: PairLink;
         /// The path through the LAN.
         [lan]: PairLink;
@@ -84,6 +90,48 @@ section! {
         /// A third party that knows who may serve.
         [witness]: PairWitness;
         }
+    }
+}
+
+section! {
+    /// Its port on the site's network. Addresses are set here and nowhere else: there is no DHCP, because the address of a mail server stands in
+    /// other machines' settings, and because the pair is to come up when nobody answers.
+    Lan {
+        /// Addresses of this node with their prefix lengths: "192.0.2.11/24", "2001:db8::11/64". They stay with the node; the service addresses
+        /// are in [pair.address].
+        addresses: Vec<Net> = "[]";
+        /// Where everything beyond the LAN goes: one address of IPv4 and one of IPv6 at most.
+        gateways: Vec<IpAddr> = "[]";
+        /// Name servers, in their order.
+        dns: Vec<IpAddr> = "[]";
+        /// Domain that is added to names without a dot; none: nothing is added.
+        search: Option<String> = "\"\"";
+        /// Time servers, names or addresses, in their order. Empty: this node's own clock.
+        ntp: Vec<String> = "[]";
+        /// IPv6 addresses and gateways by router advertisement (RFC 4862) beside those above.
+        slaac: bool = "true";
+        /// Largest packet; none: the card's own.
+        mtu: Option<u32> = "\"\"", in "1280" ..= "9216";
+        /// Number of the VLAN (IEEE 802.1Q) that the addresses are in; none: packets without a tag.
+        vlan: Option<u32> = "\"\"", in "1" ..= "4094";
+    }
+}
+
+section! {
+    /// The menu on the screen and on the serial console.
+    Console {
+        /// A line at the prompt may be an order, the words of `twinpost ctl`. Who is at the machine is trusted as far as with its disks.
+        orders: bool = "true";
+    }
+}
+
+section! {
+    /// The network port of the crossover cable.
+    PairCable {
+        /// Address of this node on the cable with its prefix length; none: 169.254.77.1/30 on node a, 169.254.77.2/30 on node b.
+        address: Option<Net> = "\"\"";
+        /// Largest packet; none: the card's own.
+        mtu: Option<u32> = "\"\"", in "1280" ..= "9216";
     }
 }
 
@@ -210,10 +258,79 @@ pub(crate) fn check_rules(rules: &PairRules, faults: &mut Faults) {
     }
 }
 
+/// Rules between keys of [lan].
+fn check_lan(lan: &Lan, faults: &mut Faults) {
+    for (ip, _) in &lan.addresses {
+        if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+            faults.add(None, "lan.addresses", format!("{ip} cannot be the address of a node"));
+        }
+    }
+    for gateway in &lan.gateways {
+        let same_family = lan.addresses.iter().any(|(ip, _)| ip.is_ipv4() == gateway.is_ipv4());
+        // A gateway of IPv6 is commonly reached by its link-local address.
+        let link_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let reached = link_local || lan.addresses.iter().any(|net| within(*gateway, *net));
+        if !reached && !(gateway.is_ipv6() && !same_family && lan.slaac) {
+            faults.add(
+                None,
+                "lan.gateways",
+                format!("{gateway} is in none of the networks of lan.addresses: nothing could reach it"),
+            );
+        }
+        if lan.addresses.iter().any(|(ip, _)| ip == gateway) {
+            faults.add(None, "lan.gateways", format!("{gateway} is this node's own address"));
+        }
+    }
+    for (family, v4) in [("IPv4", true), ("IPv6", false)] {
+        if lan.gateways.iter().filter(|gateway| gateway.is_ipv4() == v4).count() > 1 {
+            faults.add(None, "lan.gateways", format!("there is more than one gateway of {family}"));
+        }
+    }
+    for (key, count, most) in
+        [("lan.dns", lan.dns.len(), 3), ("lan.ntp", lan.ntp.len(), 8), ("lan.addresses", lan.addresses.len(), 16)]
+    {
+        if count > most {
+            faults.add(None, key, format!("{count} are named, at most {most} are used"));
+        }
+    }
+    for server in lan.ntp.iter().chain(&lan.search) {
+        let sound = |b: u8| b.is_ascii_alphanumeric() || b".-:_".contains(&b);
+        if server.is_empty() || server.len() > 253 || !server.bytes().all(sound) {
+            let key = if lan.search.as_ref() == Some(server) { "lan.search" } else { "lan.ntp" };
+            faults.add(None, key, format!("{server:?} is neither a name nor an address"));
+        }
+    }
+}
+
+/// Whether an address lies in a network.
+fn within(ip: IpAddr, (net, bits): Net) -> bool {
+    match (ip, net) {
+        (IpAddr::V4(ip), IpAddr::V4(net)) => {
+            (ip.to_bits() ^ net.to_bits()).checked_shr(32 - u32::from(bits.min(32))).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(ip), IpAddr::V6(net)) => {
+            (ip.to_bits() ^ net.to_bits()).checked_shr(128 - u32::from(bits.min(128))).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
 impl NodeDocument {
+    /// The address of the cable: as set, or by the node's letter.
+    #[must_use]
+    pub fn cable_address(&self) -> Option<(IpAddr, u8)> {
+        let by_letter = |name: &str| match name {
+            "a" => Some((IpAddr::from([169, 254, 77, 1]), 30)),
+            "b" => Some((IpAddr::from([169, 254, 77, 2]), 30)),
+            _ => None,
+        };
+        self.pair.cable.address.or_else(|| by_letter(self.node.name.as_deref()?))
+    }
+
     /// Rules between keys.
     pub(crate) fn check_whole(&self, faults: &mut Faults) {
         let pair = &self.pair;
+        check_lan(&self.lan, faults);
         if let Some(name) = self.node.name.as_deref().filter(|name| !["a", "b"].contains(name) && pair.enabled) {
             faults.add(None, "node.name", format!("{name:?}: the nodes of a pair are \"a\" and \"b\""));
         }

@@ -244,6 +244,16 @@ impl Value for SocketAddr {
     }
 }
 
+impl Value for std::net::IpAddr {
+    fn read(item: &Item) -> Result<Self, String> {
+        let text = text_of(item, "an address")?;
+        text.parse().map_err(|_| format!("{text:?} is not an address; write for example \"192.0.2.1\" or \"2001:db8::1\""))
+    }
+    fn kind() -> String {
+        "address".into()
+    }
+}
+
 /// An IP network, `"10.0.0.0/8"` or a single address.
 impl Value for (std::net::IpAddr, u8) {
     fn read(item: &Item) -> Result<Self, String> {
