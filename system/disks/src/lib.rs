@@ -10,8 +10,17 @@
 //! (the step and the device are named); programs that fail. A state volume that cannot be mounted is no error: it is in memory then, and says why.
 
 mod api;
+mod arrays;
+mod assemble;
+mod device;
 mod error;
+mod health;
 pub mod layout;
+mod md_super;
+mod probe;
+mod state;
+mod sysfs;
+pub mod table;
 
 pub use api::{
     Action, Array, ArrayEvent, ArrayStatus, Arrays, Bay, Disk, Fault, Health, Holds, Member, MemberState, Mounted, OnProgress,
@@ -20,6 +29,7 @@ pub use api::{
 pub use error::Error;
 
 use std::path::PathBuf;
+use twinpost_board::{BayNow, Roles};
 use twinpost_storage::Program;
 
 /// Where the kernel shows things: replaced by tests.
@@ -97,9 +107,66 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The bays that the board resolved just now.
+    #[must_use]
+    pub fn of(roles: &Roles) -> Self {
+        let port = |bay: &BayNow| Port {
+            bay: bay.number.to_string(),
+            label: bay.label.clone(),
+            led: bay.led.clone(),
+            device: bay.device.clone(),
+        };
+        Self::new(roles.bays.iter().map(port).collect())
+    }
+
+    /// Switches the lamp of a bay.
+    pub fn locate(&self, bay: &str, on: bool) -> Result<(), Error> {
+        let port = self.ports.iter().find(|port| port.bay == bay);
+        let port = port.ok_or_else(|| Error::Missing(format!("there is no bay {bay}")))?;
+        let led = port.led.as_ref().ok_or_else(|| Error::Missing(format!("the board says of no lamp at bay {bay}")))?;
+        device::write_sysfs(led, if on { "1" } else { "0" })
+    }
+
     /// With the product's sizes, paths and programs.
     #[must_use]
     pub fn new(ports: Vec<Port>) -> Self {
         Self { ports, layout: layout::Layout::default(), paths: Paths::default(), programs: Programs::default() }
+    }
+}
+
+/// Every parser of this crate with arbitrary bytes.
+pub fn fuzz(data: &[u8]) {
+    md_super::fuzz(data);
+    health::fuzz(data);
+    probe::fuzz(data);
+    state::fuzz(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_the_board() {
+        let bay = |number, device: Option<&str>| BayNow {
+            number,
+            label: format!("HDD{number}"),
+            connector: "AHCI 00:1f.2 port 2".into(),
+            device: device.map(PathBuf::from),
+            led: None,
+            boot: true,
+        };
+        let roles = Roles { bays: vec![bay(1, Some("/dev/sda")), bay(2, None)], ..Roles::default() };
+        let mut machine = Machine::of(&roles);
+        assert_eq!(machine.ports[0], Port { bay: "1".into(), label: "HDD1".into(), led: None, device: Some("/dev/sda".into()) });
+        assert_eq!(machine.ports[1].device, None);
+        assert!(machine.locate("2", true).unwrap_err().to_string().contains("no lamp"));
+        let folder = tempfile::tempdir().unwrap();
+        let led = folder.path().join("locate");
+        std::fs::write(&led, "0").unwrap();
+        machine.ports[1].led = Some(led.clone());
+        machine.locate("2", true).unwrap();
+        assert_eq!(std::fs::read_to_string(led).unwrap(), "1");
+        assert!(machine.locate("3", true).is_err());
     }
 }
