@@ -36,6 +36,8 @@ fn archive(init: &[u8], modules: &Modules, epoch_s: u64) -> Result<Vec<u8>> {
     }
     // The kernel opens it as standard output of the program before anything is mounted.
     items.insert("dev/console".to_owned(), Item::Device(5, 1));
+    // And where there is no console, the program's run time opens this in its place.
+    items.insert("dev/null".to_owned(), Item::Device(1, 3));
     items.insert("init".to_owned(), Item::File(init, 0o755));
     for (name, table) in [("order", &modules.order), ("efi", &modules.efi), ("drivers", &modules.drivers)] {
         items.insert(format!("modules/{name}"), Item::File(table.as_bytes(), 0o644));
@@ -128,7 +130,7 @@ mod tests {
         };
         let text = String::from_utf8(list.stdout).unwrap();
         assert!(list.status.success(), "{text}");
-        assert_eq!(text.lines().count(), 14, "{text}");
+        assert_eq!(text.lines().count(), 15, "{text}");
         assert!(
             text.lines().any(|l| l.starts_with("-rwxr-xr-x") && l.contains(" 7 Jan  2  1970") && l.ends_with(" init")),
             "{text}"
