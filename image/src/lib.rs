@@ -6,15 +6,32 @@
 //!
 //! `modules`, `initramfs`, `uki`, `disk` and `pvh` know only [`Tree`] and bytes; [`build`] strings the stages together.
 
+mod base;
+mod build;
+mod check;
 pub mod disk;
+pub mod elf;
 mod error;
+pub mod glob;
 pub mod initramfs;
+pub mod kernel;
+mod lay;
 pub mod modules;
+pub mod packages;
+mod program;
+mod progress;
 pub mod pvh;
+pub mod recipe;
+pub mod squash;
+mod strip;
+mod toml;
 mod tree;
 pub mod uki;
+pub mod verity;
 
+pub use build::build;
 pub use error::{Error, Result};
+pub use progress::{Progress, Timing};
 pub use tree::{Content, Entry, Kind, Tree};
 
 use std::path::{Path, PathBuf};
@@ -100,4 +117,35 @@ pub struct Stage<'a> {
     pub root: Root,
     /// Folder for what the stage makes.
     pub out: &'a Path,
+}
+
+/// A time as `2026-11-22T10:00:00Z`.
+#[must_use]
+pub fn iso8601(epoch_s: u64) -> String {
+    let (days, second) = (epoch_s / 86_400, epoch_s % 86_400);
+    // Days since 0000-03-01, in eras of 400 years, so that a leap day ends a year.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn times_as_text() {
+        // Values of date(1): `date -u -d @N +%FT%TZ`.
+        for (epoch_s, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_700_000_000, "2023-11-14T22:13:20Z"),
+            (4_102_444_799, "2099-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(super::iso8601(epoch_s), text);
+        }
+    }
 }

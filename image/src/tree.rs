@@ -316,7 +316,6 @@ impl Tree {
             header.set_gid(entry.gid.into());
             header.set_mtime(epoch_s);
             header.set_size(0);
-            // sqfstar takes owner and mode of the root folder from its own entry.
             let name = format!("./{path}");
             match &entry.kind {
                 Kind::Folder => {

@@ -1,0 +1,120 @@
+//! The packages of the base archive: what dpkg wrote about them, before it is stripped.
+//!
+//! Contract: `var/lib/dpkg/status` and the file lists are read as deb822(5) and dpkg-query(1) describe them; every file of the tree learns
+//! its package. Failure class: an archive without dpkg's records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::tree::Tree;
+
+/// An installed package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Name.
+    pub name: String,
+    /// Version of the binary package.
+    pub version: String,
+    /// Architecture.
+    pub architecture: String,
+    /// Source package and its version.
+    pub source: (String, String),
+    /// Who maintains it.
+    pub maintainer: String,
+    /// Home page of the upstream project.
+    pub homepage: Option<String>,
+    /// Text of its copyright file.
+    pub copyright: Option<String>,
+}
+
+/// Reads the packages of an unstripped tree, by name.
+pub fn read(tree: &Tree) -> Result<Vec<Package>> {
+    let status = String::from_utf8_lossy(&tree.read("var/lib/dpkg/status")?).into_owned();
+    let mut packages: Vec<Package> = status.split("\n\n").filter_map(stanza).collect();
+    packages.sort_by(|a, b| a.name.cmp(&b.name));
+    for package in &mut packages {
+        let file = tree.read(&format!("usr/share/doc/{}/copyright", package.name));
+        package.copyright = file.ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    }
+    Ok(packages)
+}
+
+fn stanza(text: &str) -> Option<Package> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')));
+        line.map(|value| value.trim().to_owned())
+    };
+    if field("Status")? != "install ok installed" {
+        return None;
+    }
+    let (name, version) = (field("Package")?, field("Version")?);
+    // `Source: linux-signed-amd64 (6.1.1+1)`; without it the source has the package's own name and version.
+    let source = match field("Source") {
+        None => (name.clone(), version.clone()),
+        Some(source) => match source.split_once(" (") {
+            Some((source, version)) => (source.to_owned(), version.trim_end_matches(')').to_owned()),
+            None => (source, version.clone()),
+        },
+    };
+    Some(Package {
+        architecture: field("Architecture")?,
+        source,
+        maintainer: field("Maintainer").unwrap_or_default(),
+        homepage: field("Homepage"),
+        copyright: None,
+        name,
+        version,
+    })
+}
+
+/// Tells every file of an unstripped tree which package it came from.
+pub fn attribute(tree: &mut Tree, packages: &[Package]) {
+    let mut owners: BTreeMap<String, Arc<str>> = BTreeMap::new();
+    for package in packages {
+        let name: Arc<str> = package.name.as_str().into();
+        let places =
+            [format!("var/lib/dpkg/info/{name}.list"), format!("var/lib/dpkg/info/{name}:{}.list", package.architecture)];
+        let Some(list) = places.iter().find_map(|path| tree.read(path).ok()) else { continue };
+        for path in String::from_utf8_lossy(&list).lines() {
+            // Lists say /lib where the merged tree has /usr/lib; the last part may itself be a link.
+            let path = path.trim_matches('/');
+            let real = match path.rsplit_once('/') {
+                Some((folder, file)) => tree.resolve(folder).map(|folder| format!("{folder}/{file}")),
+                None => Some(path.to_owned()),
+            };
+            owners.extend(real.map(|real| (real, Arc::clone(&name))));
+        }
+    }
+    for (path, name) in owners {
+        if let Some(entry) = tree.get_mut(&path).filter(|entry| !matches!(entry.kind, crate::Kind::Folder)) {
+            entry.package = Some(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Package: mdadm\nStatus: install ok installed\nMaintainer: Debian QA <a@b>\nArchitecture: amd64\nVersion: 4.2-5\nDescription: x\n long\n\n\
+                          Package: linux-image\nStatus: install ok installed\nArchitecture: amd64\nSource: linux-signed-amd64 (6.1.1+1)\nVersion: 6.1.1-1\n\n\
+                          Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n";
+
+    #[test]
+    fn installed_packages_and_their_files() {
+        let mut tree = Tree::new();
+        tree.file("var/lib/dpkg/status", 0o644, STATUS.as_bytes().to_vec());
+        tree.file("var/lib/dpkg/info/mdadm.list", 0o644, b"/.\n/sbin\n/sbin/mdadm\n/usr/share/doc/mdadm/copyright\n".to_vec());
+        tree.file("usr/share/doc/mdadm/copyright", 0o644, b"GPL".to_vec());
+        tree.link("sbin", "usr/sbin");
+        tree.file("usr/sbin/mdadm", 0o755, b"m".to_vec());
+        let packages = read(&tree).unwrap();
+        assert_eq!(packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>(), ["linux-image", "mdadm"]);
+        assert_eq!(packages[0].source, ("linux-signed-amd64".to_owned(), "6.1.1+1".to_owned()));
+        assert_eq!(packages[1].copyright.as_deref(), Some("GPL"));
+        attribute(&mut tree, &packages);
+        assert_eq!(tree.get("usr/sbin/mdadm").unwrap().package.as_deref(), Some("mdadm"));
+        assert_eq!(tree.get("usr/sbin").unwrap().package, None);
+    }
+}
