@@ -1,4 +1,34 @@
-//! Two machines to try the appliance on: in QEMU, or real ones on a bench.
+//! Two machines to try the appliance on: in QEMU ([`Qemu`]), or real ones on a bench ([`Bench`]).
+//!
+//! Contract: a test speaks to [`Rig`] alone: orders over the nodes' own consoles, faults as capabilities that the rig declares, clients
+//! on the LAN. A rig takes everything that it started away again, whatever becomes of it. What happened stands in the
+//! [`Timeline`].
+//!
+//! Failure classes: [`Error`] says what was tried on what; a capability that is missing is an [`Error::Cannot`].
 
 pub mod blocklog;
+mod bmc;
+mod capability;
+pub mod console;
+mod error;
+pub mod frame;
+mod patch;
+mod place;
+mod qmp;
 pub mod recover;
+mod rig;
+mod space;
+mod timeline;
+pub mod wait;
+
+pub use bmc::{Bmc, Mains, PASSWORD as SWITCH_PASSWORD, USER as SWITCH_USER};
+pub use capability::{Capabilities, Capability};
+pub use console::Console;
+pub use error::{Error, Result};
+pub use frame::Answer;
+pub use patch::{Patch, Wire};
+pub use place::Place;
+pub use qmp::Qmp;
+pub use rig::{Cable, Fault, NODES, NewDisk, Node, Rig, other};
+pub use space::Space;
+pub use timeline::{Event, Timeline};
