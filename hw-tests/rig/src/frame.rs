@@ -107,10 +107,7 @@ impl Decoder {
                 _ => match number(&digits) {
                     // The byte after the number parts it from the text, unless it ends the frame.
                     Some(number) if byte == ETX => self.state = State::Closing(number, Vec::new(), Vec::new()),
-                    Some(number) => {
-                        let text = if byte.is_ascii_whitespace() { Vec::new() } else { vec![byte] };
-                        self.state = State::Inside(number, text);
-                    }
+                    Some(number) => self.state = State::Inside(number, if byte == b' ' { Vec::new() } else { vec![byte] }),
                     None => self.outside(byte, items),
                 },
             },
@@ -150,7 +147,7 @@ impl Decoder {
     fn closed(&mut self, number: u64, text: &[u8], tail: &[u8], items: &mut Vec<Item>) {
         let tail = String::from_utf8_lossy(tail);
         let mut words = tail.split_ascii_whitespace();
-        let (of, exit) = (words.next().and_then(|w| w.parse().ok()), words.next().and_then(|w| w.parse().ok()));
+        let (of, exit) = (words.next().and_then(|w| w.parse::<u64>().ok()), words.next().and_then(|w| w.parse().ok()));
         match (of, exit) {
             (Some(of), Some(exit)) if of == number => items.push(Item::Answer(number, clean(text, exit))),
             _ => self.broken(number, text, items),
@@ -196,7 +193,10 @@ fn clean(bytes: &[u8], exit: i32) -> Answer {
         }
         at += 1;
     }
-    Answer { text: String::from_utf8_lossy(&text).trim_end().to_owned(), exit, kernel }
+    let text = String::from_utf8_lossy(&text);
+    // The line end behind the number.
+    let text = text.strip_prefix('\n').unwrap_or(&text).trim_end().to_owned();
+    Answer { text, exit, kernel }
 }
 
 /// No input panics, and what comes in pieces is what comes at once.

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -133,7 +134,18 @@ impl Space {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", program]).args(words);
         command.stdin(Stdio::null()).stdout(out).stderr(err);
-        self.keep(move || command.spawn())?.map_err(Error::io(format!("start {program} by setpriv")))
+        let child = self.keep(move || command.spawn())?.map_err(Error::io(format!("start {program} by setpriv")))?;
+        // Until `setpriv` has done its work the program would survive the rig.
+        let exe = format!("/proc/{}/exe", child.id());
+        let own = std::env::current_exe().ok();
+        for _ in 0..2000 {
+            match std::fs::read_link(&exe) {
+                Ok(now) if now.ends_with("setpriv") || Some(&now) == own.as_ref() => std::thread::sleep(Duration::from_millis(1)),
+                // It runs, or has ended already.
+                _ => break,
+            }
+        }
+        Ok(child)
     }
 
     /// Runs a tool inside that must succeed; gives what it printed.
