@@ -89,7 +89,7 @@ impl Machine {
 
     async fn candidates(&self, array: Array, faults: &mut Vec<Fault>) -> Vec<Candidate> {
         let mut out = Vec::new();
-        for (port, block) in self.blocks() {
+        for (port, block) in self.blocks().await {
             let Some(block) = block else { continue };
             let boot = self.in_use(&block);
             match self.system(&block).await {

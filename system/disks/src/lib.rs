@@ -56,6 +56,8 @@ impl Default for Paths {
 pub struct Programs {
     /// `mdadm`.
     pub mdadm: Program,
+    /// `blockdev`: lets the kernel read a partition table anew.
+    pub blockdev: Program,
     /// `partx`: tells the kernel of a partition table of a disk that is in use.
     pub partx: Program,
     /// `wipefs`: finds and removes signatures.
@@ -81,6 +83,7 @@ impl Default for Programs {
         mdadm.env.push(("MDADM_NO_UDEV".into(), "1".into()));
         Self {
             mdadm,
+            blockdev: Program::new("blockdev"),
             partx: Program::new("partx"),
             wipefs: Program::new("wipefs"),
             smartctl: Program::new("smartctl"),

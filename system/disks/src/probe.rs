@@ -172,7 +172,7 @@ impl Machine {
         let arrays = self.arrays();
         let own = self.own_arrays(&arrays).await;
         let mut out = Vec::new();
-        for (port, block) in self.blocks() {
+        for (port, block) in self.blocks().await {
             let disk = match block {
                 Some(block) => Some(self.disk(port, &block, &arrays, &own, health).await),
                 None => None,
@@ -221,7 +221,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     async fn holds(fake: &Fake, n: usize, own: &[Uuid]) -> Holds {
-        let block = fake.machine.blocks()[n].1.clone().unwrap();
+        let block = fake.machine.blocks().await[n].1.clone().unwrap();
         fake.machine.holds(&block, own).await
     }
 

@@ -226,7 +226,7 @@ impl Machine {
     /// The array of a machine that never had one: on the disk that it was booted from.
     async fn first_boot(&self) -> Result<ArrayStatus, Unusable> {
         let mut disks = Vec::new();
-        for (port, block) in self.blocks() {
+        for (port, block) in self.blocks().await {
             let Some(block) = block else { continue };
             if let Ok(Some(system)) = self.system(&block).await {
                 disks.push((port, block, system));
@@ -301,7 +301,7 @@ impl Machine {
             let Some(bay) = &member.bay else { continue };
             let port = self.ports.iter().find(|port| port.bay == *bay).and_then(|port| port.device.as_ref());
             let Some(device) = port else { continue };
-            let mut block = self.block(device)?;
+            let mut block = self.find(device).await?;
             let Some(system) = self.system(&block).await? else { continue };
             let wanted = self.layout.state_bytes(block.bytes);
             let Some(partition) = system.partition(layout::STATE).cloned() else { continue };

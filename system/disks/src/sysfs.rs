@@ -2,7 +2,7 @@
 //!
 //! Contract: reads sysfs only; a disk that goes away while it is looked at is one that is not there. Failure classes: no such disk.
 
-use crate::{Error, Machine, Port};
+use crate::{Error, Machine, Port, device, table};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -106,7 +106,13 @@ impl Machine {
         self.paths.sys.join("class/block").join(name)
     }
 
-    /// What the kernel knows of a whole disk.
+    /// What the kernel knows of a whole disk. May read its partition table.
+    pub(crate) async fn find(&self, device: &Path) -> Result<Block, Error> {
+        let (machine, device) = (self.clone(), device.to_owned());
+        device::blocking(&device.clone(), move || machine.block(&device)).await
+    }
+
+    /// What the kernel knows of a whole disk. May read its partition table.
     pub(crate) fn block(&self, device: &Path) -> Result<Block, Error> {
         let gone = || Error::Missing(format!("there is no disk {}", device.display()));
         let real = std::fs::canonicalize(device).map_err(|_| gone())?;
@@ -142,10 +148,22 @@ impl Machine {
             }
         }
         parts.sort_by_key(|part| part.start_bytes);
+        let device = self.paths.dev.join(&name);
+        let sector_bytes = number(folder.join("queue/logical_block_size")).and_then(|n| u32::try_from(n).ok()).unwrap_or(512);
+        // The kernel knows names only of partitions that it found by itself, not of those that it was told of while the disk was in use.
+        if parts.iter().any(|part| part.label.is_empty())
+            && let Ok(Some(table)) = table::read(&device, sector_bytes)
+        {
+            for part in &mut parts {
+                let entry =
+                    table.partitions.iter().find(|entry| (entry.number, entry.start_bytes) == (part.index, part.start_bytes));
+                part.label = entry.map(|entry| entry.name.clone()).unwrap_or_default();
+            }
+        }
         Ok(Block {
-            device: self.paths.dev.join(&name),
+            device,
             bytes,
-            sector_bytes: number(folder.join("queue/logical_block_size")).and_then(|n| u32::try_from(n).ok()).unwrap_or(512),
+            sector_bytes,
             rotational: number(folder.join("queue/rotational")) == Some(1),
             model: if model.is_empty() && name.starts_with("vd") { "virtio disk".into() } else { model },
             serial: tidy(&serial),
@@ -158,8 +176,16 @@ impl Machine {
     }
 
     /// The disk of each bay; bays whose disk went away are empty.
-    pub(crate) fn blocks(&self) -> Vec<(&Port, Option<Block>)> {
-        self.ports.iter().map(|port| (port, port.device.as_ref().and_then(|device| self.block(device).ok()))).collect()
+    pub(crate) async fn blocks(&self) -> Vec<(&Port, Option<Block>)> {
+        let mut out = Vec::new();
+        for port in &self.ports {
+            let block = match &port.device {
+                Some(device) => self.find(device).await.ok(),
+                None => None,
+            };
+            out.push((port, block));
+        }
+        out
     }
 
     /// The bay of a partition or disk, by the kernel's name.
@@ -260,8 +286,8 @@ pub(crate) mod tests {
         }
     }
 
-    #[test]
-    fn a_disk_by_its_bay() {
+    #[tokio::test]
+    async fn a_disk_by_its_bay() {
         let mut fake = Fake::new();
         let device = fake.disk("vda", 1 << 30);
         let partitions = crate::layout::entries(&crate::layout::Layout::default().system());
@@ -270,13 +296,17 @@ pub(crate) mod tests {
         assert_eq!((block.bytes, block.serial.as_str(), block.sector_bytes), (1 << 30, "S-vda", 512));
         assert_eq!(block.part("twinpost-a").map(|part| (part.index, part.name.as_str())), Some((2, "vda2")));
         assert_eq!(fake.machine.bay_of("vda2").as_deref(), Some("1"));
+        fs::write(fake.machine.class_block("vda2").join("uevent"), "PARTN=2\n").unwrap();
+        assert_eq!(fake.machine.block(&device).unwrap().part("twinpost-a"), None);
+        table::write(&device, 512, &table::Table { guid: uuid::Uuid::nil(), partitions }).unwrap();
+        assert_eq!(fake.machine.block(&device).unwrap().part("twinpost-a").unwrap().name, "vda2", "by the table");
         assert_eq!(fake.machine.bay_of("vda").as_deref(), Some("1"));
         assert_eq!(fake.machine.bay_of("vdb1"), None);
         assert!(!fake.machine.in_use(&block));
         fs::write(fake.machine.paths.proc.join("self/mountinfo"), "36 35 254:vda2 / /x rw - ext4 /dev/vda2 rw\n").unwrap();
         assert!(fake.machine.in_use(&block));
         fake.machine.ports[0].device = Some("/dev/no-such-disk".into());
-        assert!(fake.machine.blocks()[0].1.is_none());
+        assert!(fake.machine.blocks().await[0].1.is_none());
     }
 
     #[test]

@@ -128,17 +128,23 @@ impl Machine {
     /// Tells the kernel of a table that stands on the disk.
     pub(crate) async fn reread(&self, block: &Block, table: &Table) -> Result<Block, Error> {
         let shown = block.device.display().to_string();
-        let told = self.programs.partx.run(&["--update", &shown], LIMIT).await?;
-        let now = self.block(&block.device)?;
-        for partition in &table.partitions {
-            let there = now.part(&partition.name).is_some_and(|part| {
-                (part.index, part.start_bytes, part.bytes) == (partition.number, partition.start_bytes, partition.bytes)
-            });
-            if !there {
-                let why = format!("the kernel does not show partition {}", partition.name);
-                tracing::warn!(disk = %shown, partition = %partition.name, said = %told.stderr, "partition table");
-                return Err(Error::Table { what: "put in force", path: block.device.clone(), why });
+        let now = self.find(&block.device).await?;
+        let known = |block: &Block, partition: &Partition| {
+            let wanted = (partition.number, partition.start_bytes, partition.bytes);
+            block.parts.iter().any(|part| (part.index, part.start_bytes, part.bytes) == wanted)
+        };
+        // Read anew, the kernel learns the names too; a disk in use can only be told of what changed.
+        let mut said = String::new();
+        if self.in_use(&now) || self.programs.blockdev.run(&["--rereadpt", &shown], LIMIT).await?.code != Some(0) {
+            for partition in table.partitions.iter().filter(|partition| !known(&now, partition)) {
+                let number = partition.number.to_string();
+                said.push_str(&self.programs.partx.run(&["--update", "--nr", &number, &shown], LIMIT).await?.stderr);
             }
+        }
+        let now = self.find(&block.device).await?;
+        if let Some(missing) = table.partitions.iter().find(|partition| !known(&now, partition)) {
+            let why = format!("the kernel does not show partition {}: {said}", missing.name);
+            return Err(Error::Table { what: "put in force", path: block.device.clone(), why });
         }
         for part in now.parts.clone() {
             device::blocking(&block.device, move || device::wait_for_node(&part.device, NODE_LIMIT)).await?;
