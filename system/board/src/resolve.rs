@@ -109,9 +109,10 @@ impl Found {
     fn lan_by_link(&self, roles: &mut Roles) {
         let taken: Vec<&str> = roles.interfaces.iter().filter_map(|i| i.name.as_deref()).collect();
         let mut ports: Vec<&Device> = self.net.iter().filter(|d| !taken.contains(&d.name.as_str())).collect();
-        // What is called lan already was chosen earlier in this life of the kernel: it stays.
-        ports.sort_by_key(|d| (d.name != NicRole::Lan.as_str(), d.way.clone(), d.number("dev_port").unwrap_or(0)));
-        let chosen = ports.iter().find(|d| d.name == NicRole::Lan.as_str() || d.number("carrier") == Some(1));
+        // What is called lan already (lan-port below a VLAN) was chosen earlier in this life of the kernel: it stays.
+        let is_lan = |d: &Device| [NicRole::Lan.as_str(), "lan-port"].contains(&d.name.as_str());
+        ports.sort_by_key(|d| (!is_lan(d), d.way.clone(), d.number("dev_port").unwrap_or(0)));
+        let chosen = ports.iter().find(|d| is_lan(d) || d.number("carrier") == Some(1));
         let chosen = chosen.or(if ports.len() == 1 { ports.first() } else { None }).copied();
         match chosen {
             Some(device) => {

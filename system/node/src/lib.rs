@@ -9,8 +9,7 @@ pub mod client;
 
 pub mod daemon;
 
-// What `twinpost boot` writes.
-// pub mod render;
+pub mod render;
 
 // What a person says once: letter, addresses, domain.
 // pub mod setup;

@@ -1,0 +1,51 @@
+//! Names of devices by their role: `/dev/twinpost/modem` and so on.
+//!
+//! Documents name these and never `/dev/ttyUSB2`: the appliance document is the same on both nodes, whose kernels may count differently, and a
+//! modem that was reset gets another number.
+
+use super::Fault;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use twinpost_board::Roles;
+
+/// The folder of the links.
+pub const DEVICES: &str = "/dev/twinpost";
+
+/// Makes the links of all roles that have a device, and removes those of roles that have none; `dev` stands for /dev.
+pub fn link(dev: &Path, roles: &Roles) -> Vec<Fault> {
+    let folder = dev.join("twinpost");
+    let serial = roles.serial.iter().map(|port| (port.role.as_str(), port.device.as_deref()));
+    let watchdog = roles.watchdog.iter().map(|watchdog| ("watchdog", watchdog.device.as_deref()));
+    let mut faults = Vec::new();
+    for (role, device) in serial.chain(watchdog) {
+        if let Err(error) = one(&folder, role, device) {
+            let at = folder.join(role);
+            faults.push(Fault::new(
+                "file",
+                Some(role),
+                format!("cannot make the link {}: {error}", at.display()),
+                format!("无法创建链接 {}：{error}", at.display()),
+            ));
+        }
+    }
+    faults
+}
+
+fn one(folder: &Path, role: &str, device: Option<&Path>) -> std::io::Result<()> {
+    let place = folder.join(role);
+    if device.is_some() && std::fs::read_link(&place).ok().as_deref() == device {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)?;
+    let Some(device) = device else {
+        return match std::fs::remove_file(&place) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    };
+    // Never a moment without the name.
+    let fresh = folder.join(format!(".{role}.new"));
+    let _ = std::fs::remove_file(&fresh);
+    symlink(device, &fresh)?;
+    std::fs::rename(&fresh, place)
+}
