@@ -173,6 +173,8 @@ pub struct List {
     pub efi: Vec<String>,
     /// Loaded where the hardware is there.
     pub drivers: Vec<String>,
+    /// The same, for hardware whose disks appear some time later.
+    pub late: Vec<String>,
 }
 
 impl List {
@@ -187,8 +189,8 @@ impl List {
             recipe(line, error.message().to_owned())
         })?;
         for (table, _) in document.iter() {
-            if !["always", "efi", "drivers"].contains(&table) {
-                return Err(recipe(0, format!("unknown table [{table}]; known are [always], [efi], [drivers]")));
+            if !["always", "efi", "drivers", "late"].contains(&table) {
+                return Err(recipe(0, format!("unknown table [{table}]; known are [always], [efi], [drivers], [late]")));
             }
         }
         let names = |table: &str| {
@@ -200,7 +202,7 @@ impl List {
                 })
                 .collect::<Result<Vec<_>>>()
         };
-        Ok(Self { always: names("always")?, efi: names("efi")?, drivers: names("drivers")? })
+        Ok(Self { always: names("always")?, efi: names("efi")?, drivers: names("drivers")?, late: names("late")? })
     }
 }
 
@@ -211,7 +213,8 @@ pub struct Modules {
     pub order: String,
     /// `/modules/efi`: one file name a line.
     pub efi: String,
-    /// `/modules/drivers`: `module a.ko b.ko` (the last is the driver, before it what it needs), then its `alias PATTERN` lines.
+    /// `/modules/drivers`: `module a.ko b.ko` or `late a.ko b.ko` (the last is the driver, before it what it needs), then its
+    /// `alias PATTERN` lines.
     pub drivers: String,
     /// File name -> content.
     pub files: BTreeMap<String, Vec<u8>>,
@@ -232,13 +235,14 @@ pub fn initramfs(tree: &Tree, release: &str, list: &List) -> Result<Modules> {
             all.insert(file.path);
         }
     }
-    for driver in &list.drivers {
+    let drivers = list.drivers.iter().map(|name| ("module", name));
+    for (word, driver) in drivers.chain(list.late.iter().map(|name| ("late", name))) {
         let closure = index.closure(std::slice::from_ref(driver))?;
         if closure.is_empty() {
             continue;
         }
         let names = closure.iter().map(ModuleFile::file_name).collect::<Vec<_>>();
-        modules.drivers.push_str(&format!("module {}\n", names.join(" ")));
+        modules.drivers.push_str(&format!("{word} {}\n", names.join(" ")));
         for alias in index.aliases(driver) {
             modules.drivers.push_str(&format!("alias {alias}\n"));
         }
@@ -293,7 +297,7 @@ mod tests {
     fn the_list_of_the_repository_is_well_formed() {
         let list = List::parse(include_str!("../recipe/initrd.toml")).unwrap();
         assert!(list.always.contains(&"dm-verity".to_owned()) && list.drivers.contains(&"virtio_blk".to_owned()));
-        assert!(List::parse("[always]\nmodules = [1]\n[efi]\nmodules=[]\n[drivers]\nmodules=[]").is_err());
+        assert!(List::parse("[always]\nmodules = [1]\n[efi]\nmodules=[]\n[drivers]\nmodules=[]\n[late]\nmodules=[]").is_err());
         let error = List::parse("[always]\nmodules = [\n\n[efi]").unwrap_err().to_string();
         assert!(error.starts_with("initrd.toml:"), "{error}");
         assert!(List::parse("[alwais]\nmodules = []").unwrap_err().to_string().contains("alwais"));

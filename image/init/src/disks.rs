@@ -95,7 +95,7 @@ pub struct Search {
     pub bad: usize,
     /// Since the last damaged one.
     pub since_bad_ms: u64,
-    /// Disks appear by themselves for a while (AHCI, NVMe, SAS, USB); those of virtio are there once their driver is.
+    /// Disks appear by themselves for a while after their driver is loaded (the list's `late` ones).
     pub slow: bool,
     /// Installer: one leg is enough.
     pub install: bool,
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_second_leg_is_waited_for_only_where_one_may_still_come() {
         let search = Search { good: 1, ..Search::default() };
-        assert_eq!(search.next(PATIENCE), Next::Start, "virtio: all disks are there");
+        assert_eq!(search.next(PATIENCE), Next::Start, "all disks are there");
         let slow = Search { slow: true, ..search };
         assert_eq!(slow.next(PATIENCE), Next::Wait);
         assert_eq!(Search { good: 2, ..slow }.next(PATIENCE), Next::Start);

@@ -1,7 +1,8 @@
 //! Kernel modules of the initramfs: the tables that the image builder wrote, and which driver a device asks for.
 //!
 //! Contract: pure. `/modules/order` and `/modules/efi` name a file a line; `/modules/drivers` has blocks of one `module A.ko B.ko` line (the
-//! last is the driver, the others what it needs, in order) and its `alias PATTERN` lines. A device's `modalias` is matched as modprobe does
+//! last is the driver, the others what it needs, in order; `late` instead of `module` when its disks appear some time after it is loaded) and
+//! its `alias PATTERN` lines. A device's `modalias` is matched as modprobe does
 //! (fnmatch(3) without special treatment of `/`).
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ pub struct Drivers {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Driver {
     files: Vec<String>,
+    late: bool,
     aliases: Vec<String>,
 }
 
@@ -25,9 +27,9 @@ impl Drivers {
         let mut drivers = Vec::<Driver>::new();
         for line in text.lines() {
             match line.split_once(' ') {
-                Some(("module", files)) => {
-                    drivers
-                        .push(Driver { files: files.split_ascii_whitespace().map(str::to_owned).collect(), aliases: Vec::new() });
+                Some((word @ ("module" | "late"), files)) => {
+                    let files = files.split_ascii_whitespace().map(str::to_owned).collect();
+                    drivers.push(Driver { files, late: word == "late", aliases: Vec::new() });
                 }
                 Some(("alias", pattern)) => {
                     if let Some(driver) = drivers.last_mut() {
@@ -40,13 +42,11 @@ impl Drivers {
         Self { drivers }
     }
 
-    /// Files to be loaded for a device, in order; empty when no driver of the initramfs is for it.
-    pub fn of<'a>(&'a self, modalias: &'a str) -> impl Iterator<Item = &'a str> {
-        let wanted = self
-            .drivers
-            .iter()
-            .filter(move |driver| driver.aliases.iter().any(|pattern| matches(pattern.as_bytes(), modalias.as_bytes())));
-        wanted.flat_map(|driver| driver.files.iter().map(String::as_str))
+    /// Drivers for a device: the files to be loaded, in order, and whether its disks appear late. None when no driver of the initramfs is for it.
+    pub fn of<'a>(&'a self, modalias: &'a str) -> impl Iterator<Item = (&'a [String], bool)> {
+        let wanted =
+            move |driver: &&Driver| driver.aliases.iter().any(|pattern| matches(pattern.as_bytes(), modalias.as_bytes()));
+        self.drivers.iter().filter(wanted).map(|driver| (driver.files.as_slice(), driver.late))
     }
 
     /// Names of the buses below `/sys/bus` whose devices can ask for one of the drivers (`pci`, `virtio`, `usb` ...).
@@ -135,11 +135,16 @@ mod tests {
 
     #[test]
     fn a_device_gets_its_driver_and_what_that_needs() {
-        let text = "module virtio.ko virtio_pci.ko\nalias pci:v00001AF4d*sv*sd*bc*sc*i*\nmodule ahci.ko\nalias pci:v*d*sv*sd*bc01sc06i01*\nalias virtio:x\njunk\n";
+        let text = "module virtio.ko virtio_pci.ko\nalias pci:v00001AF4d*sv*sd*bc*sc*i*\nlate ahci.ko\nalias pci:v*d*sv*sd*bc01sc06i01*\nalias virtio:x\njunk\n";
         let drivers = Drivers::parse(text);
-        let of = |modalias: &str| drivers.of(modalias).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(of("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00"), ["virtio.ko", "virtio_pci.ko"]);
-        assert_eq!(of("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"), ["ahci.ko"]);
+        let of = |modalias: &str| {
+            drivers
+                .of(modalias)
+                .flat_map(|(files, late)| files.iter().map(move |file| format!("{file}{late}")))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00"), ["virtio.kofalse", "virtio_pci.kofalse"]);
+        assert_eq!(of("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"), ["ahci.kotrue"]);
         assert!(of("pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00").is_empty());
         assert_eq!(drivers.buses(), BTreeSet::from(["pci", "virtio"]));
         assert_eq!(order("a.ko\n\nb.ko\n"), ["a.ko", "b.ko"]);

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 pub const ROOT: &str = "/sysroot";
 const EFIVARS: &str = "/sys/firmware/efi/efivars";
 const BLOCK_BYTES: u64 = 4096;
+/// A module that takes longer is noted: it is what a slow start is made of.
+const SLOW_MODULE_MS: u64 = 50;
 /// Entries of the root's `/var` that are taken over.
 const MAX_SKELETON: usize = 2048;
 
@@ -66,7 +68,7 @@ pub struct Modules {
     loaded: BTreeSet<String>,
     seen: BTreeSet<PathBuf>,
     drivers: Drivers,
-    /// A driver of disks that appear by themselves some time after it is loaded.
+    /// There is a driver whose disks appear some time after it is loaded.
     pub slow: bool,
 }
 
@@ -82,14 +84,14 @@ impl Modules {
 
     /// Loads the modules that a list of the initramfs names. A module that does not load is told, and the rest is loaded: what is really
     /// missing shows in what needs it.
-    pub fn load_list(&mut self, list: &str, mut failed: impl FnMut(String)) {
+    pub fn load_list(&mut self, list: &str, mut note: impl FnMut(String)) {
         match fs::read_to_string(format!("/modules/{list}")) {
-            Ok(text) => drivers::order(&text).into_iter().for_each(|file| self.load(file, &mut failed)),
-            Err(error) => failed(format!("cannot read /modules/{list}: {error}")),
+            Ok(text) => drivers::order(&text).into_iter().for_each(|file| self.load(file, &mut note)),
+            Err(error) => note(format!("cannot read /modules/{list}: {error}")),
         }
     }
 
-    fn load(&mut self, file: &str, failed: &mut impl FnMut(String)) {
+    fn load(&mut self, file: &str, note: &mut impl FnMut(String)) {
         if !self.loaded.insert(file.to_owned()) {
             return;
         }
@@ -101,14 +103,19 @@ impl Modules {
                 Err(errno) => Err(io::Error::from(errno)),
             }
         };
+        let begun = uptime_ms();
         if let Err(error) = load() {
-            failed(format!("kernel module {file} does not load: {error}"));
+            note(format!("kernel module {file} does not load: {error}"));
+        }
+        let took_ms = uptime_ms() - begun;
+        if took_ms >= SLOW_MODULE_MS {
+            note(format!("kernel module {file} took {took_ms} ms"));
         }
     }
 
     /// Loads the drivers that devices ask for which were not seen before; devices may bring others (a controller its disks), so it is called
     /// again. Answers whether a device was new.
-    pub fn load_for_devices(&mut self, mut failed: impl FnMut(String)) -> bool {
+    pub fn load_for_devices(&mut self, mut note: impl FnMut(String)) -> bool {
         let mut wanted = Vec::<String>::new();
         let mut new = false;
         for bus in self.drivers.buses() {
@@ -119,14 +126,16 @@ impl Modules {
                 }
                 new = true;
                 if let Ok(modalias) = fs::read_to_string(path.join("modalias")) {
-                    wanted.extend(self.drivers.of(modalias.trim_end()).map(str::to_owned));
+                    for (files, late) in self.drivers.of(modalias.trim_end()) {
+                        self.slow |= late;
+                        wanted.extend_from_slice(files);
+                    }
                 }
                 self.seen.insert(path);
             }
         }
         for file in wanted {
-            self.slow |= !file.starts_with("virtio");
-            self.load(&file, &mut failed);
+            self.load(&file, &mut note);
         }
         new
     }
@@ -258,13 +267,13 @@ pub struct Variables(());
 
 impl Variables {
     /// Mounts them (systemd finds them mounted later); `None` on a machine without UEFI or where firmware does not let us.
-    pub fn mount(modules: &mut Modules, mut failed: impl FnMut(String)) -> Option<Self> {
+    pub fn mount(modules: &mut Modules, mut note: impl FnMut(String)) -> Option<Self> {
         if !Path::new("/sys/firmware/efi").exists() {
             return None;
         }
-        modules.load_list("efi", &mut failed);
+        modules.load_list("efi", &mut note);
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount_new("efivarfs", EFIVARS, flags, "").map_err(failed).ok().map(Self)
+        mount_new("efivarfs", EFIVARS, flags, "").map_err(note).ok().map(Self)
     }
 
     /// File content of a variable, its attributes first.
