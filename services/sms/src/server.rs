@@ -10,7 +10,7 @@ use crate::api::{Answer, Class, LINE_MAX_BYTES, Request, Submit};
 use crate::engine::{Ask, EngineHandle};
 use crate::error::Error;
 use crate::submit;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,8 @@ const QUEUE_MOST: u32 = 200;
 /// A client that takes nothing for so long is gone.
 const WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Binds the socket with mode 0600. A dead one in its place is removed.
+/// Binds the socket with mode 0600, or 0660 in a folder that gives its group on (set-group-ID: the image's, where each part has a user of its own).
+/// A dead one in its place is removed.
 pub(crate) async fn bind(path: &Path) -> Result<UnixListener, Error> {
     let fail = |source| Error::Socket { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
@@ -42,7 +43,8 @@ pub(crate) async fn bind(path: &Path) -> Result<UnixListener, Error> {
         Err(e) => return Err(fail(e)),
     }
     let listener = UnixListener::bind(path).map_err(fail)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    let shared = path.parent().and_then(|folder| std::fs::metadata(folder).ok()).is_some_and(|about| about.mode() & 0o2000 != 0);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(if shared { 0o660 } else { 0o600 })).map_err(fail)?;
     Ok(listener)
 }
 

@@ -3,6 +3,15 @@
 // The tests of the manual take this file in alone: its parts are named from here.
 #[path = "cli/pair.rs"]
 mod pair;
+#[path = "cli/system.rs"]
+mod system;
+
+pub use system::{
+    BoardOrder, DisksOrder, NodeOrder, PowerOrder, ResetOrder, SetupOrder, SetupWish, SlotName, SupportOrder, UpdateOrder,
+};
+
+#[cfg(test)]
+pub use system::Erase;
 
 pub use pair::{ConflictOrder, CopyOrder, FailBackTo, MaintenanceOrder, PairOrder, PairingOrder, PreviewOf, Sure, Whose};
 
@@ -42,8 +51,39 @@ pub enum Command {
         /// DRBD's word for what it asks
         ask: String,
     },
+    /// What a node of the image does before its network and its services (started by systemd)
+    Boot(Boot),
+    /// The machine of a node of the image: disks, updates, setup, power (started by systemd)
+    System(System),
+    /// The menu on a screen or a serial line (started by systemd)
+    Console(Console),
     /// Look at a node and change it
     Ctl(Ctl),
+}
+
+/// The parts of the image have one folder.
+#[derive(Debug, Args)]
+pub struct Boot {
+    /// Root of the running system, for tests
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub root: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct System {
+    /// Folder of the node
+    #[arg(long, value_name = "DIR", default_value = "/state/node")]
+    pub node: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Console {
+    /// The terminal, as /dev/ttyS0
+    #[arg(long, value_name = "DEVICE")]
+    pub tty: PathBuf,
+    /// Folder of the node
+    #[arg(long, value_name = "DIR", default_value = "/state/node")]
+    pub node: PathBuf,
 }
 
 /// What stands in for the modem of a node off the image.
@@ -147,9 +187,9 @@ pub struct Mail {
 
 #[derive(Debug, Args)]
 pub struct Ctl {
-    /// Folder given to `twinpost up` (or the folder of one node)
-    #[arg(long, env = "TWINPOST_DIR", default_value = "twinpost-data", value_name = "DIR", global = true)]
-    pub dir: PathBuf,
+    /// Folder given to `twinpost up` (or the folder of one node); on the image the node's own, elsewhere twinpost-data
+    #[arg(long, env = "TWINPOST_DIR", value_name = "DIR", global = true)]
+    pub dir: Option<PathBuf>,
     /// Print JSON for machines
     #[arg(long, global = true)]
     pub json: bool,
@@ -221,6 +261,29 @@ pub enum Order {
     /// The two nodes: who serves, switching, maintenance, pairing
     #[command(subcommand)]
     Pair(PairOrder),
+    /// Who this node is and where: letter, addresses, domain (on the image)
+    Setup(Box<SetupOrder>),
+    /// The disks, by bay (on the image)
+    #[command(subcommand)]
+    Disks(DisksOrder),
+    /// Versions of the system (on the image)
+    #[command(subcommand)]
+    Update(UpdateOrder),
+    /// Which port of the machine is which (on the image)
+    #[command(subcommand)]
+    Board(BoardOrder),
+    /// What the people who help need to see (on the image)
+    #[command(subcommand)]
+    Support(SupportOrder),
+    /// Off, on, and which version (on the image)
+    #[command(subcommand)]
+    Power(PowerOrder),
+    /// Back to a new machine (on the image)
+    #[command(subcommand)]
+    Reset(ResetOrder),
+    /// The machine of this node (on the image)
+    #[command(subcommand)]
+    Node(NodeOrder),
     /// What the operators are told by mail; given by other parts of the node, not by people
     #[command(skip)]
     Notice(crate::operators::Notice),

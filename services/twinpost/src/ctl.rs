@@ -7,6 +7,7 @@ mod pair;
 mod pairing;
 mod show;
 mod sms;
+mod system;
 
 use crate::cli::{AccountOrder, ConfigOrder, Ctl, Order};
 use crate::control::{CallError, Failure, Office, Progress, Request, call};
@@ -19,6 +20,10 @@ use std::path::Path;
 /// Runs one control command; gives the exit code.
 pub async fn run(arguments: Ctl) -> u8 {
     let Ctl { dir, json, mut order } = arguments;
+    if let Some(code) = Box::pin(system::run(&order, json)).await {
+        return code;
+    }
+    let dir = dir.unwrap_or_else(Folder::usual);
     let folder = Folder::find(&dir);
     if let Order::Config(order) = &order {
         match order {

@@ -5,7 +5,9 @@
 //! `store verify`, faulty lines of an import).
 
 mod adapter;
+mod boot;
 mod cli;
+mod console;
 mod control;
 mod ctl;
 mod indexer;
@@ -19,6 +21,7 @@ mod pair;
 mod rack;
 mod settings;
 mod sms;
+mod system;
 mod texts;
 mod up;
 mod witness;
@@ -39,7 +42,13 @@ pub(crate) const EXIT_FENCED: u8 = twinpost_pair::SELF_FENCED_EXIT;
 /// Faults were found.
 pub(crate) const EXIT_FAULTS: u8 = 4;
 
+/// Name under which DRBD's kernel part calls this program (module parameter `usermode_helper`).
+const DRBD_HELPER: &str = "drbd-helper";
+
 fn main() -> ExitCode {
+    if let Some(code) = drbd_helper() {
+        return ExitCode::from(code);
+    }
     // One TLS provider for the whole process, chosen here and nowhere else.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         complain("another TLS provider was installed before main");
@@ -57,9 +66,24 @@ fn main() -> ExitCode {
             let resource = std::env::var("DRBD_RESOURCE").unwrap_or_default();
             twinpost_storage::drbd::run_handler(&socket, &ask, &resource)
         }
+        cli::Command::Boot(arguments) => run(boot::run(arguments)),
+        cli::Command::System(arguments) => run(system::run(arguments)),
+        cli::Command::Console(arguments) => run(console::run(arguments)),
         cli::Command::Ctl(arguments) => run(ctl::run(arguments)),
     };
     ExitCode::from(code)
+}
+
+/// What DRBD's kernel part asks on the image, where no shell could run a handler of the resource file: `drbd-helper KIND NAME`.
+fn drbd_helper() -> Option<u8> {
+    let mut words = std::env::args();
+    let name = words.next()?;
+    if std::path::Path::new(&name).file_name()? != DRBD_HELPER {
+        return None;
+    }
+    let (kind, of) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let socket = node::Folder::new(twinpost_node::api::NODE_FOLDER).pair().join("drbd.sock");
+    Some(twinpost_storage::drbd::run_kernel_helper(&socket, &kind, &of))
 }
 
 /// Runs one part to its end on a runtime of its own.

@@ -6,6 +6,22 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use twinpost_node::api::{BOOT_REPORT, NODE_FOLDER};
+
+/// Whether this is a node of the image: its units say so (`TWINPOST_IMAGE=1`), or its boot has left a report.
+pub fn on_image() -> bool {
+    std::env::var_os("TWINPOST_IMAGE").is_some_and(|said| said == "1") || Path::new(BOOT_REPORT).exists()
+}
+
+/// Name of this machine's board, as the boot of the image found it; empty elsewhere.
+pub fn board() -> String {
+    let report = std::fs::read(BOOT_REPORT).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let name = |report: serde_json::Value| {
+        let board = report.get("board")?;
+        board.as_str().or_else(|| board.get("name")?.as_str()).map(str::to_owned)
+    };
+    report.and_then(name).unwrap_or_default()
+}
 
 /// The folder of one node.
 #[derive(Clone, Debug)]
@@ -19,7 +35,7 @@ impl Folder {
     /// The node folder that `dir` means: itself when it holds an appliance document, else the node of it that serves mail, else
     /// `dir/a`.
     pub fn find(dir: &Path) -> Self {
-        if dir.join("appliance.toml").exists() {
+        if Self::is_one(dir) {
             return Self::new(dir);
         }
         let nodes = ["a", "b"].map(|name| Self::new(dir.join(name)));
@@ -29,11 +45,15 @@ impl Folder {
     }
     /// The nodes that `dir` means: itself when it holds an appliance document, else both that it may hold.
     pub fn pair_of(dir: &Path) -> Vec<Self> {
-        if dir.join("appliance.toml").exists() {
-            vec![Self::new(dir)]
-        } else {
-            ["a", "b"].map(|name| Self::new(dir.join(name))).to_vec()
-        }
+        if Self::is_one(dir) { vec![Self::new(dir)] } else { ["a", "b"].map(|name| Self::new(dir.join(name))).to_vec() }
+    }
+    /// Where a node is when nobody says so: on the image its own place, elsewhere below the present folder.
+    pub fn usual() -> PathBuf {
+        PathBuf::from(if on_image() { NODE_FOLDER } else { "twinpost-data" })
+    }
+    /// Whether `dir` is the folder of one node: the image's may not be set up yet.
+    fn is_one(dir: &Path) -> bool {
+        dir.join("appliance.toml").exists() || dir == Path::new(NODE_FOLDER)
     }
     /// The folder itself.
     pub fn path(&self) -> &Path {

@@ -14,6 +14,8 @@ mod desk;
 mod link;
 mod parts;
 
+pub use copy::judge as judge_document;
+
 use crate::cli::Pair;
 use crate::node::Folder;
 use crate::{EXIT_DONE, EXIT_FAILED, EXIT_FENCED, EXIT_HOPELESS, complain, end_with_parent, logs};

@@ -1,17 +1,20 @@
 //! `twinpost sms`: the process of a node's modem.
 //!
 //! Contract: knows nothing of mail; takes texts on its socket and gives those that come in back on it. It runs on both nodes,
-//! whether mail is served here or not, and stops on SIGTERM or SIGINT. SIGHUP reads the appliance document again: when it is
-//! sound, the modem is brought up anew by it.
+//! whether mail is served here or not, and stops on SIGTERM or SIGINT. The appliance document is read again on SIGHUP and whenever its file
+//! was changed, by a person or by the copy from the other node: when it is sound, the modem is brought up anew by it. On the image the
+//! process is always there, and waits while the document says that there is no modem.
 //!
 //! Failure classes: the document has faults, the spool or the socket cannot be used: one sentence and exit 1. Trouble with the
 //! modem never ends the process; it is a state that can be read and an alarm.
 
 use crate::cli::{Mail, Order};
 use crate::control::{Request, call};
-use crate::node::Folder;
+use crate::node::{Folder, on_image};
 use crate::{EXIT_DONE, EXIT_FAILED, complain, end_with_parent, logs, settings};
 use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,8 @@ use twinpost_sms::{Language, Orders};
 
 /// An administrator waits for an answer on a telephone: the mail process has so long to say how it is.
 const ASK_MAX: Duration = Duration::from_secs(3);
+/// Between two looks whether the document was changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the process until a signal ends it.
 pub async fn run(arguments: Mail) -> u8 {
@@ -44,9 +49,24 @@ async fn serve(folder: Folder) -> Result<(), String> {
     let open = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
     let (mut terminate, mut interrupt, mut hangup) =
         (open(SignalKind::terminate())?, open(SignalKind::interrupt())?, open(SignalKind::hangup())?);
+    let mut file = File::of(&folder);
     loop {
         if !document.sms.enabled {
-            return Err("the document says [sms] enabled = false: there is no modem to serve".to_owned());
+            if !on_image() {
+                return Err("the document says [sms] enabled = false: there is no modem to serve".to_owned());
+            }
+            tracing::info!("the document says [sms] enabled = false: waiting until it says otherwise");
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => {}
+                () = file.changed() => {}
+            }
+            match twinpost_config::load(&folder.document()) {
+                Ok(new) => document = new,
+                Err(faults) => tracing::error!("the document has faults and the old one stays:\n{faults}"),
+            }
+            continue;
         }
         let settings = settings::sms::process(&document, &folder)?;
         let orders = Desk { folder: folder.clone(), node: document.node.name.clone() };
@@ -58,11 +78,13 @@ async fn serve(folder: Folder) -> Result<(), String> {
                 outcome = &mut served => return outcome.map_err(|e| e.to_string()),
                 _ = terminate.recv() => break None,
                 _ = interrupt.recv() => break None,
-                _ = hangup.recv() => match twinpost_config::load(&folder.document()) {
-                    Ok(new) if new.sms == document.sms => tracing::info!("the document was read again: [sms] is as before"),
-                    Ok(new) => break Some(new),
-                    Err(faults) => tracing::error!("the document has faults and the old one stays:\n{faults}"),
-                },
+                _ = hangup.recv() => {}
+                () = file.changed() => {}
+            }
+            match twinpost_config::load(&folder.document()) {
+                Ok(new) if new.sms == document.sms => tracing::info!("the document was read again: [sms] is as before"),
+                Ok(new) => break Some(new),
+                Err(faults) => tracing::error!("the document has faults and the old one stays:\n{faults}"),
             }
         };
         tracing::info!("text messages are stopping");
@@ -71,6 +93,35 @@ async fn serve(folder: Folder) -> Result<(), String> {
         match again {
             None => return Ok(()),
             Some(new) => document = new,
+        }
+    }
+}
+
+/// The document's file, watched by a look at it: it is replaced as a whole, seldom, and nobody waits for it.
+struct File {
+    path: PathBuf,
+    seen: Option<(u64, i64, i64)>,
+}
+
+impl File {
+    fn of(folder: &Folder) -> Self {
+        let path = folder.document();
+        Self { seen: Self::look(&path), path }
+    }
+
+    fn look(path: &Path) -> Option<(u64, i64, i64)> {
+        let about = std::fs::metadata(path).ok()?;
+        Some((about.ino(), about.mtime(), about.mtime_nsec()))
+    }
+
+    /// Waits until it is another one.
+    async fn changed(&mut self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = Self::look(&self.path);
+            if now.is_some() && std::mem::replace(&mut self.seen, now) != now {
+                return;
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ pub mod client;
 
 pub mod daemon;
 
+pub mod folder;
+
 pub mod render;
 
 // What a person says once: letter, addresses, domain.

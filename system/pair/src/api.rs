@@ -73,6 +73,24 @@ pub enum Request {
         /// The order.
         order: OrderName,
     },
+    /// Tells people something that another part of this node noticed: kept and passed on like the daemon's own alarms.
+    Alarm {
+        /// How bad it is.
+        severity: Severity,
+        /// For programs: `array_degraded` ...
+        code: String,
+        /// What happened, what it means, what to do.
+        text: Text,
+    },
+}
+
+impl Request {
+    /// Whether any program of the node may ask it: what is asked, and the planned switch, which an administrator may order by telephone. All
+    /// else is for the user of the daemon (and root).
+    #[must_use]
+    pub const fn for_every_part(&self) -> bool {
+        matches!(self, Self::Status | Self::Watch | Self::Preview { .. } | Self::Standby | Self::Takeover)
+    }
 }
 
 /// About the appliance document.

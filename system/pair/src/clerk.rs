@@ -3,7 +3,7 @@
 //! Contract: an order is followed or refused with all reasons, and what must outlive a restart is kept before it is confirmed. An order that
 //! concerns both nodes is passed on to the peer once. The heart's thread is asked short questions only.
 
-use crate::api::{Answer, FailBack, OrderName, Refusal, Request, Status, Text};
+use crate::api::{Alarm, Answer, FailBack, OrderName, Refusal, Request, Status, Text};
 use crate::door::{Ask, Door, Knock, Origin};
 use crate::input::Input;
 use crate::memory::Memory;
@@ -115,6 +115,11 @@ impl Clerk {
             Request::Force { confirm } => self.force(confirm).await,
             Request::GiveWay => self.order(Order::GiveWay, give_way_words(&self.set)).await,
             Request::Preview { order } => self.preview(order).await,
+            Request::Alarm { severity, code, text } => {
+                let alarm = Alarm { at: crate::clock::wall_s(), code, severity, text };
+                let _ = self.inputs.send(Input::Alarm { alarm, lasting: None }).await;
+                Answer::Done { text: Text::new("people will be told", "已转告") }
+            }
             other @ (Request::Config { .. }
             | Request::Conflict { .. }
             | Request::PairOffer

@@ -1,7 +1,8 @@
 //! The control socket's server.
 //!
-//! Contract: see [`crate::api`]. Clients and lines are bounded; the socket belongs to its owner (mode 0600). A client that does not read
-//! stops its own connection only.
+//! Contract: see [`crate::api`]. Clients and lines are bounded. The socket belongs to its owner (mode 0600); in a folder that gives its group on
+//! (set-group-ID: the image's, where each part has a user of its own) the group may connect too, and asks what
+//! [`Request::for_every_part`] allows. A client that does not read stops its own connection only.
 //!
 //! Failure classes: [`Error::Socket`], [`Error::AlreadyServed`]; whatever a client does concerns that client.
 
@@ -9,7 +10,7 @@ use crate::api::{Answer, LINE_MAX_BYTES, Request, Text};
 use crate::clerk::Clerk;
 use crate::door::Origin;
 use crate::error::Error;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,10 @@ pub(crate) async fn bind(path: &Path) -> Result<UnixListener, Error> {
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(fail)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    // sys_stat.h(0): S_ISGID.
+    let shared = path.parent().and_then(|folder| std::fs::metadata(folder).ok()).is_some_and(|about| about.mode() & 0o2000 != 0);
+    let mode = if shared { 0o660 } else { 0o600 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(fail)?;
     Ok(listener)
 }
 
@@ -65,8 +69,10 @@ pub(crate) async fn serve(listener: UnixListener, clerk: Arc<Clerk>) {
         let clerk = Arc::clone(&clerk);
         sessions.spawn(async move {
             let _place = place;
+            let own = rustix::process::geteuid().as_raw();
+            let trusted = stream.peer_cred().is_ok_and(|who| who.uid() == 0 || who.uid() == own);
             let (read, write) = stream.into_split();
-            let mut session = Session { clerk, read: BufReader::new(read), begun: Vec::new(), write };
+            let mut session = Session { clerk, trusted, read: BufReader::new(read), begun: Vec::new(), write };
             if let Err(e) = session.run().await {
                 tracing::debug!(error = %e, "a client of the control socket has gone");
             }
@@ -76,6 +82,8 @@ pub(crate) async fn serve(listener: UnixListener, clerk: Arc<Clerk>) {
 
 struct Session {
     clerk: Arc<Clerk>,
+    /// Of this daemon's user, or root.
+    trusted: bool,
     read: BufReader<OwnedReadHalf>,
     begun: Vec<u8>,
     write: OwnedWriteHalf,
@@ -87,6 +95,11 @@ impl Session {
         while let Some(line) = next {
             next = match serde_json::from_slice::<Request>(&line) {
                 Ok(Request::Watch) => self.watch().await?,
+                Ok(request) if !self.trusted && !request.for_every_part() => {
+                    let text = Text::new("only the administrator's programs may ask this", "只有管理程序可以执行此操作");
+                    self.say(&Answer::Error { text }).await?;
+                    self.line().await?
+                }
                 Ok(request) => {
                     let answer = self.clerk.answer(request, Origin::Here).await;
                     self.say(&answer).await?;

@@ -110,6 +110,8 @@ pub struct Volume {
     pub device: PathBuf,
     /// Where it belongs.
     pub at: PathBuf,
+    /// Who works in it, when that is another user than this program's.
+    pub owner: Option<(u32, u32)>,
     /// The kernel's table of mounts.
     pub mountinfo: PathBuf,
     /// `fsck.ext4`.
@@ -165,6 +167,10 @@ impl Volume {
         std::fs::create_dir_all(&self.at).map_err(Error::io("create", &self.at))?;
         let options = if read_only { "ro,noatime,nodev,nosuid,noexec" } else { "noatime,nodev,nosuid,noexec,errors=remount-ro" };
         self.mount.ok(&["-t", "ext4", "-o", options, device, text(&self.at)?], limit).await?;
+        if let Some((user, group)) = self.owner.filter(|_| !read_only) {
+            // mkfs makes the root of the volume root's, and a volume from another image may know other numbers.
+            std::os::unix::fs::chown(&self.at, Some(user), Some(group)).map_err(Error::io("give to its user", &self.at))?;
+        }
         Ok(())
     }
 

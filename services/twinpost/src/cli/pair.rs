@@ -145,18 +145,19 @@ pub enum Whose {
 pub enum PairingOrder {
     /// On the first node: shows a code that counts for ten minutes
     Offer {
-        /// Where the other node reaches this one; eth1 is the right cable for it
+        /// Where the other node reaches this one; by default by the crossover cable, as node.toml has it
         #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: SocketAddr,
+        listen: Option<SocketAddr>,
         /// This node has a peer, and a new machine takes its place
         #[arg(long)]
         replace: bool,
     },
     /// On the second node: type the code that the first one shows
+    #[command(allow_missing_positional = true)]
     Join {
-        /// Address of the first node
+        /// Address of the first node; by default at the other end of the crossover cable, as node.toml has it
         #[arg(value_name = "ADDRESS:PORT")]
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         /// The code
         code: String,
     },

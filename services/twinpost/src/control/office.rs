@@ -162,9 +162,16 @@ impl Office {
                 Some(running) => running.reload().map(|notes| json!(notes)).map_err(Failure::because),
                 None => Err(Failure::because("the node is not running: it reads the document when it starts")),
             },
-            Order::Config(ConfigOrder::Check { .. } | ConfigOrder::Reference) | Order::Rack { .. } => {
-                Err(Failure::because("this is answered by `twinpost ctl` itself"))
-            }
+            Order::Config(ConfigOrder::Check { .. } | ConfigOrder::Reference)
+            | Order::Rack { .. }
+            | Order::Setup(_)
+            | Order::Disks(_)
+            | Order::Update(_)
+            | Order::Board(_)
+            | Order::Support(_)
+            | Order::Power(_)
+            | Order::Reset(_)
+            | Order::Node(_) => Err(Failure::because("this is answered by `twinpost ctl` itself")),
             Order::Audit { limit } => {
                 let entries =
                     self.directory.audit(&AuditQuery { limit, ..AuditQuery::default() }).await.map_err(Failure::because)?;

@@ -1,7 +1,7 @@
 //! The node's end of the control socket.
 
 use super::{ATTACHMENT_MAX, Answer, Failure, LINE_MAX, Office, Request};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,7 +20,9 @@ pub async fn serve(socket: &Path, office: Arc<Office>, stop: CancellationToken) 
         Err(e) => return Err(e),
     }
     let listener = UnixListener::bind(socket)?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    // On the image each part has a user of its own, and the folder gives its group on (set-group-ID).
+    let shared = socket.parent().and_then(|dir| std::fs::metadata(dir).ok()).is_some_and(|about| about.mode() & 0o2000 != 0);
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(if shared { 0o660 } else { 0o600 }))?;
     loop {
         let stream = tokio::select! {
             () = stop.cancelled() => break,

@@ -119,14 +119,14 @@ enum Role {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Language {
+pub(super) enum Language {
     English,
     Chinese,
 }
 
 impl Language {
     /// As the terminal says (`LC_ALL`, `LC_MESSAGES`, `LANG`).
-    fn of_terminal() -> Self {
+    pub(super) fn of_terminal() -> Self {
         let said =
             ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
         if said.is_some_and(|locale| locale.starts_with("zh")) { Self::Chinese } else { Self::English }
@@ -134,7 +134,11 @@ impl Language {
     fn say(self, text: &Text) -> &str {
         if self == Self::Chinese { &text.zh } else { &text.en }
     }
-    fn word(self, en: &'static str, zh: &'static str) -> &'static str {
+    pub(super) fn word(self, en: &'static str, zh: &'static str) -> &'static str {
+        self.both(en, zh)
+    }
+    /// The one of both that is spoken here.
+    pub(super) fn both<'a>(self, en: &'a str, zh: &'a str) -> &'a str {
         if self == Self::Chinese { zh } else { en }
     }
 }

@@ -1,16 +1,25 @@
 //! `twinpost ctl pair pairing`: makes two nodes a pair by a short code, on the node itself.
 //!
-//! Contract: works without a daemon, as a node without a peer has none. What is written lies in the node's `pair` folder; a `node.toml`
-//! is begun where there is none, switched off, for a person to complete.
+//! Contract: works without a daemon, as a node without a peer has none. What is written lies in the node's `pair` folder. A `node.toml` that was
+//! completed before is switched on, and on the image the pair daemon starts at once; where there is none, one is begun, switched off, for a
+//! person to complete. The node that follows gives its own appliance document up for the other's.
 
 use super::show;
 use crate::cli::{PairingOrder, Sure};
-use crate::node::{Folder, write_whole};
+use crate::node::{Folder, board, write_whole};
 use crate::{EXIT_DONE, EXIT_FAILED, complain};
 use serde_json::json;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use twinpost_config::PairLink;
+use twinpost_config::history::History;
+use twinpost_node::api::Request;
 use twinpost_peer::{About, Identity, PairAs, Paired, pair_join, pair_offer};
+
+/// Where pairing is offered on the crossover cable: beside the ports of the pair itself (6940 to 6943).
+const PAIRING_PORT: u16 = 6944;
 
 /// Carries out an order; gives the exit code.
 pub async fn run(order: &PairingOrder, dir: &Path, as_json: bool) -> u8 {
@@ -40,7 +49,12 @@ async fn carry_out(order: &PairingOrder, folder: &Folder, as_json: bool) -> Resu
                 );
             }
             identity(folder)?.unpair().map_err(|e| e.to_string())?;
-            show::note("the peer is forgotten; set [pair] enabled = false in node.toml", &json!({ "paired": false }), as_json);
+            let file = folder.path().join(twinpost_config::NODE_FILE);
+            if file.exists() {
+                enable(&file, None)?;
+            }
+            super::system::tell(Request::Unpaired).await?;
+            show::note("the peer is forgotten; this node is a node alone", &json!({ "paired": false }), as_json);
             Ok(())
         }
         PairingOrder::WitnessKey { file } => {
@@ -55,8 +69,14 @@ async fn carry_out(order: &PairingOrder, folder: &Folder, as_json: bool) -> Resu
             Ok(())
         }
         PairingOrder::Offer { listen, replace } => {
+            let identity = identity(folder)?;
+            expect(folder, &identity, "a")?;
+            let listen = match listen {
+                Some(listen) => *listen,
+                None => crossover(folder, |link| link.bind)?,
+            };
             let mine = PairAs { about: about(folder)?, replace: *replace };
-            let offer = pair_offer(identity(folder)?, mine, *listen).await.map_err(|e| e.to_string())?;
+            let offer = pair_offer(identity, mine, listen).await.map_err(|e| e.to_string())?;
             let code = offer.code().to_string();
             let text = format!(
                 "Type this on the other node within ten minutes:\n\n  twinpost ctl pair pairing join {} {code}\n",
@@ -74,12 +94,17 @@ async fn carry_out(order: &PairingOrder, folder: &Folder, as_json: bool) -> Resu
                 paired = offer.wait() => paired.map_err(|e| e.to_string())?,
                 () = watch => return Err("the offer ended".to_owned()),
             };
-            done(folder, &paired, as_json)
+            done(folder, &paired, as_json).await
         }
         PairingOrder::Join { address, code } => {
+            let identity = identity(folder)?;
+            let address = match address {
+                Some(address) => *address,
+                None => crossover(folder, |link| link.peer)?,
+            };
             let mine = PairAs { about: about(folder)?, replace: false };
-            let paired = pair_join(identity(folder)?, mine, *address, code).await.map_err(|e| e.to_string())?;
-            done(folder, &paired, as_json)
+            let paired = pair_join(identity, mine, address, code).await.map_err(|e| e.to_string())?;
+            done(folder, &paired, as_json).await
         }
     }
 }
@@ -97,15 +122,76 @@ fn about(folder: &Folder) -> Result<About, String> {
         let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         format!("{machine}-{:04x}", rand::random::<u16>())
     });
-    Ok(About { name, board: String::new(), program: env!("CARGO_PKG_VERSION").to_owned() })
+    Ok(About { name, board: board(), program: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-fn done(folder: &Folder, paired: &Paired, as_json: bool) -> Result<(), String> {
+/// Of two new nodes the one that offers becomes node a: on one that was set up as node b the code belongs to the other side.
+fn expect(folder: &Folder, identity: &Identity, letter: &str) -> Result<(), String> {
+    let named = twinpost_config::load_node(folder.path()).map_err(|e| e.to_string())?.node.name;
+    match named {
+        Some(name) if identity.pair().is_none() && ["a", "b"].contains(&name.as_str()) && name != letter => Err(format!(
+            "this node was set up as node {name}: offer the pairing on node {letter} (`pair pairing offer`), and join here"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// An end of the crossover cable, with the port for pairing.
+fn crossover(folder: &Folder, end: impl Fn(&PairLink) -> Option<SocketAddr>) -> Result<SocketAddr, String> {
+    let node = twinpost_config::load_node(folder.path()).map_err(|e| e.to_string())?;
+    let end = end(&node.pair.eth1).ok_or(
+        "node.toml does not say where the crossover cable is ([pair.eth1]): set this node up first, or give the address",
+    )?;
+    Ok(SocketAddr::new(end.ip(), PAIRING_PORT))
+}
+
+/// Switches the pair on in a complete `node.toml`, as this letter, or off; everything else in it stays as it was written.
+fn enable(file: &Path, letter: Option<&str>) -> Result<(), String> {
+    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|e| failed(&e))?;
+    let mut document: toml_edit::DocumentMut = text.parse().map_err(|e| failed(&e))?;
+    if let Some(letter) = letter {
+        document["node"]["name"] = toml_edit::value(letter);
+    }
+    document["pair"]["enabled"] = toml_edit::value(letter.is_some());
+    let text = document.to_string();
+    // What is missing is told, and nothing was written.
+    twinpost_config::parse_node(&text, &file.display().to_string()).map_err(|e| e.to_string())?;
+    let mode = std::fs::metadata(file).map(|about| about.permissions().mode() & 0o777).unwrap_or(0o600);
+    write_whole(file, text.as_bytes(), mode).map_err(|e| failed(&e))
+}
+
+/// The document of this node gives way to the other node's.
+fn follow(folder: &Folder) -> Result<(), String> {
+    let node = twinpost_config::load(&folder.document()).map_err(|e| e.to_string())?.node.name;
+    let judge = crate::pair::judge_document;
+    let opened = History::open(&folder.history(), &folder.document(), &node, None, &judge);
+    let (mut history, _) = opened.map_err(|e| e.to_string())?;
+    history.yield_to_other(&judge).map_err(|e| e.to_string())
+}
+
+async fn done(folder: &Folder, paired: &Paired, as_json: bool) -> Result<(), String> {
     let letter = paired.pair.node.to_string();
     let file = folder.path().join(twinpost_config::NODE_FILE);
     let mut text = format!("This node is node {letter} of pair {}.", paired.pair.cluster);
+    if paired.follows {
+        follow(folder)?;
+    }
     if file.exists() {
-        text.push_str(&format!(" Check name and addresses in {}, then start it again.", file.display()));
+        let named = twinpost_config::load_node(folder.path()).map_err(|e| e.to_string())?.node.name;
+        if let Some(named) = named.filter(|named| ["a", "b"].contains(&named.as_str()) && *named != letter) {
+            text.push_str(&format!(
+                "\nMind: it was set up as node {named}. Set it up again as node {letter}: its addresses belong to that letter."
+            ));
+        } else {
+            match enable(&file, Some(&letter)) {
+                Ok(()) => match super::system::tell(Request::Paired).await? {
+                    Some(said) => text.push_str(&format!(" {}", said.en)),
+                    None => text.push_str(&format!(" The pair is switched on in {}: start the node again.", file.display())),
+                },
+                Err(why) => text.push_str(&format!(" The pair is not switched on yet, {why}")),
+            }
+        }
     } else {
         write_whole(&file, first_node_file(&letter).as_bytes(), 0o600)
             .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
@@ -136,6 +222,12 @@ mod tests {
         let text = super::first_node_file("b");
         let node = twinpost_config::parse_node(&text, "node.toml").unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((node.node.name.as_deref(), node.pair.enabled), (Some("b"), false));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("node.toml");
+        std::fs::write(&file, &text).unwrap();
+        let why = super::enable(&file, Some("b")).unwrap_err();
+        assert!(why.contains("pair"), "{why}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "what is not complete is not switched on");
         let complete = text
             .replace("# bind", "bind")
             .replace("# peer", "peer")
@@ -143,5 +235,11 @@ mod tests {
             .replace("# interface", "interface");
         let complete = complete.replace("# addresses", "addresses").replace("enabled = false", "enabled = true");
         assert!(twinpost_config::parse_node(&complete, "node.toml").is_ok_and(|node| node.pair.enabled), "{complete}");
+        std::fs::write(&file, complete.replace("enabled = true", "enabled = false # not yet")).unwrap();
+        super::enable(&file, Some("a")).unwrap();
+        let node = twinpost_config::load_node(dir.path()).unwrap();
+        assert_eq!((node.node.name.as_deref(), node.pair.enabled), (Some("a"), true));
+        super::enable(&file, None).unwrap();
+        assert!(!twinpost_config::load_node(dir.path()).unwrap().pair.enabled);
     }
 }

@@ -23,8 +23,8 @@ use twinpost_sms::api::{Class, Submit};
 
 /// Alarms that wait for a way out.
 const WAITING_MAX: usize = 200;
-/// Code of the note that both nodes hold every byte again.
-const WHOLE_AGAIN: &str = "synced";
+/// Codes of the notes that a trouble is over: both nodes hold every byte again, both disks of an array do, the machine is well.
+const WHOLE_AGAIN: [&str; 3] = ["synced", "array_whole", "machine_well"];
 /// Between two tries.
 const AGAIN: Duration = Duration::from_secs(5);
 /// A mail about something older than this would only confuse: it stands in `twinpost ctl pair alarms`.
@@ -103,7 +103,7 @@ impl Desk {
     fn errands(&mut self, alarm: &Alarm) -> Vec<Errand> {
         let trouble = alarm.severity != Severity::Info;
         // The first good news after a trouble ends it for people.
-        let over = self.troubled && alarm.code == WHOLE_AGAIN;
+        let over = self.troubled && WHOLE_AGAIN.contains(&alarm.code.as_str());
         if !trouble && !over {
             return Vec::new();
         }

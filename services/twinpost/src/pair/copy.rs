@@ -15,7 +15,10 @@ use twinpost_pair::Changes;
 use twinpost_peer::{Channel, ConfigCopy, Identity};
 
 /// All faults of a document, a sentence each.
-fn judge(text: &str) -> Result<(), Vec<String>> {
+///
+/// # Errors
+/// The faults.
+pub fn judge(text: &str) -> Result<(), Vec<String>> {
     match twinpost_config::parse(text, "appliance.toml") {
         Ok(document) => crate::settings::sms::check(&document).map_err(|fault| vec![fault]),
         Err(faults) => Err(faults.to_string().lines().map(str::to_owned).collect()),

@@ -1,6 +1,7 @@
 //! The drivers that the documents name.
 
 use super::Plan;
+use crate::node::on_image;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use twinpost_witness::Witness;
 /// From SIGTERM to SIGKILL of the mail process: a planned switch takes less than a second. What is cut off was not acknowledged, and its
 /// sender tries again.
 const MAIL_GRACE: Duration = Duration::from_millis(700);
+/// The unit of the mail process on the image, and its user.
+const MAIL_UNIT: &str = "twinpost-mail.service";
+const MAIL_USER: &str = "twinpost";
 /// Opening a large store after a crash may take its time.
 const MAIL_START_LIMIT: Duration = Duration::from_secs(120);
 
@@ -88,7 +92,7 @@ pub fn channel_settings(plan: &Plan) -> Option<twinpost_peer::Settings> {
         from: Some(bind.ip()),
         about: twinpost_peer::About {
             name: plan.document.node.name.clone(),
-            board: String::new(),
+            board: crate::node::board(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         },
     })
@@ -109,7 +113,8 @@ pub fn storage(plan: &Plan) -> Result<Arc<dyn Storage>, String> {
         }
         StorageDriver::Array => {
             let (node, number) = (plan.document.node.name.clone(), plan.pair.node.number());
-            let settings = twinpost_storage::array::Settings::new(node, number, wished.device.clone(), plan.folder.data());
+            let mut settings = twinpost_storage::array::Settings::new(node, number, wished.device.clone(), plan.folder.data());
+            settings.owner = mail_user()?;
             Ok(Arc::new(twinpost_storage::array::Array::new(settings).map_err(|e| e.to_string())?))
         }
         StorageDriver::Drbd => Ok(Arc::new(twinpost_storage::drbd::Drbd::new(drbd(plan)?).map_err(|e| e.to_string())?)),
@@ -136,7 +141,18 @@ fn drbd(plan: &Plan) -> Result<twinpost_storage::drbd::Settings, String> {
     let digits = |path: &Path| path.to_str().and_then(|text| text.rsplit_once("drbd")?.1.parse().ok());
     settings.minor = digits(&wished.device).ok_or_else(|| format!("{}: write /dev/drbdN", wished.device.display()))?;
     settings.handler = vec![program, "pair-handler".to_owned()];
+    settings.owner = mail_user()?;
     Ok(settings)
+}
+
+/// The user of the mail process, where it has one of its own.
+fn mail_user() -> Result<Option<(u32, u32)>, String> {
+    if !on_image() {
+        return Ok(None);
+    }
+    let user = nix::unistd::User::from_name(MAIL_USER).map_err(|e| format!("cannot look up the user {MAIL_USER}: {e}"))?;
+    let user = user.ok_or_else(|| format!("this image has no user {MAIL_USER}"))?;
+    Ok(Some((user.uid.as_raw(), user.gid.as_raw())))
 }
 
 /// The address that moves.
@@ -219,7 +235,8 @@ pub fn group(plan: &Plan) -> Result<(Group, mpsc::Receiver<GroupEvent>), String>
         "--node".to_owned(),
         text(plan.folder.path())?,
     ];
-    let mut mail = Service::child("mail", words.to_vec());
+    // On the image systemd gives the mail process its user and its bounds.
+    let mut mail = if on_image() { Service::unit("mail", MAIL_UNIT) } else { Service::child("mail", words.to_vec()) };
     if let twinpost_group::Run::Child { env, .. } = &mut mail.run {
         env.push(crate::mail::memory_for_passwords());
     }

@@ -64,6 +64,8 @@ pub struct Settings {
     pub device: PathBuf,
     /// Where the volume is mounted while this node is active.
     pub mount: PathBuf,
+    /// User and group of the program that works in the volume, when it is not the daemon's own.
+    pub owner: Option<(u32, u32)>,
     /// The kernel's table of mounts.
     pub mountinfo: PathBuf,
     /// How often the array is asked.
@@ -86,6 +88,7 @@ impl Settings {
             number,
             device: device.into(),
             mount: mount.into(),
+            owner: None,
             mountinfo: "/proc/self/mountinfo".into(),
             watch_ms: 500,
             reserve_ms: 5000,
@@ -142,6 +145,7 @@ impl Array {
         let volume = Volume {
             device: settings.device.clone(),
             at: settings.mount.clone(),
+            owner: settings.owner,
             mountinfo: settings.mountinfo.clone(),
             fsck: programs.fsck.clone(),
             mkfs: programs.mkfs.clone(),

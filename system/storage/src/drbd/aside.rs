@@ -47,8 +47,16 @@ impl Inner {
         self.become_primary().await?;
         self.volume.mount(true, self.settings.check, self.settings.promote).await?;
         let (from, state) = (self.settings.mount.clone(), self.settings.state.join("aside"));
-        let skip = self.settings.aside_skip.clone();
-        tokio::task::spawn_blocking(move || keep(&from, &state, reign, &skip)).await.map_err(|_| Error::Stopped)?
+        let (skip, owner) = (self.settings.aside_skip.clone(), self.settings.owner);
+        tokio::task::spawn_blocking(move || {
+            let kept = keep(&from, &state, reign, &skip)?;
+            if let Some(owner) = owner {
+                give(&kept, owner, 0)?;
+            }
+            Ok(kept)
+        })
+        .await
+        .map_err(|_| Error::Stopped)?
     }
 }
 
@@ -78,6 +86,17 @@ fn keep(from: &Path, aside: &Path, reign: u32, skip: &[String]) -> Result<PathBu
     std::fs::rename(&part, &to).map_err(Error::io("put in place", &to))?;
     sync_folder(aside)?;
     Ok(to)
+}
+
+/// The merge is the work of the mail process: what was kept is its user's.
+fn give(path: &Path, owner: (u32, u32), depth: u32) -> Result<(), Error> {
+    std::os::unix::fs::lchown(path, Some(owner.0), Some(owner.1)).map_err(Error::io("give to its user", path))?;
+    if path.is_dir() && !path.is_symlink() {
+        for entry in entries(path, &[], depth)? {
+            give(&entry.path(), owner, depth + 1)?;
+        }
+    }
+    Ok(())
 }
 
 fn entries(folder: &Path, skip: &[String], depth: u32) -> Result<Vec<std::fs::DirEntry>, Error> {

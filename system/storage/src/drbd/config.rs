@@ -72,6 +72,9 @@ pub struct Settings {
     pub mount: PathBuf,
     /// Folder of this node, outside of the volume: diverged data is kept there.
     pub state: PathBuf,
+    /// User and group of the program that works in the volume, when it is not the daemon's own: the root of the volume and what is kept aside
+    /// are theirs.
+    pub owner: Option<(u32, u32)>,
     /// The resource file that the driver writes.
     pub config: PathBuf,
     /// Socket on which the driver answers DRBD's handlers.
@@ -114,6 +117,7 @@ impl Settings {
             socket: state.join("drbd.sock"),
             handler: vec!["/usr/bin/twinpost".into(), "pair-handler".into()],
             state,
+            owner: None,
             aside_skip: vec!["lost+found".into()],
             promote: Duration::from_secs(8),
             demote: Duration::from_secs(10),

@@ -85,6 +85,35 @@ fn call(socket: &Path, kind: &str, resource: &str) -> Option<u8> {
     line.trim_end().strip_prefix("exit ")?.parse().ok()
 }
 
+/// How DRBD's kernel part names the resource when it calls the handler: `fence-peer` comes with its name, everything else with `minor-N`
+/// (drbd_khelper and conn_khelper of 8.4); through drbdadm with its name.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    resource: String,
+    minor: String,
+}
+
+impl Names {
+    pub(crate) fn of(settings: &super::Settings) -> Self {
+        Self::new(&settings.resource, settings.minor)
+    }
+
+    fn new(resource: &str, minor: u32) -> Self {
+        Self { resource: resource.to_owned(), minor: format!("minor-{minor}") }
+    }
+
+    fn mean(&self, said: &str) -> bool {
+        said.is_empty() || said == self.resource || said == self.minor
+    }
+}
+
+/// The handler as DRBD's kernel part runs it by itself (module parameter `usermode_helper`), where no shell could run one of the resource file:
+/// `drbd-helper KIND NAME`. What the resource file would not name is answered as drbdadm answers it: 0, nothing was asked.
+#[must_use]
+pub fn run_kernel_helper(socket: &Path, kind: &str, name: &str) -> u8 {
+    if Ask::of(kind).is_none() { 0 } else { run(socket, kind, name) }
+}
+
 /// Listens; only the user of the daemon (and root, as which DRBD calls) may ask.
 pub(crate) fn listen(socket: &Path) -> Result<UnixListener, Error> {
     // Left by a killed daemon; a running one is impossible, it holds the daemon's own lock.
@@ -97,7 +126,7 @@ pub(crate) fn listen(socket: &Path) -> Result<UnixListener, Error> {
 /// Answers for ever.
 pub(crate) async fn serve<F: Future<Output = u8> + Send + 'static>(
     listener: UnixListener,
-    resource: String,
+    names: Names,
     answer: impl Fn(Ask) -> F + Send + Sync + 'static,
 ) {
     let room = Arc::new(Semaphore::new(CALLS_MAX));
@@ -115,15 +144,15 @@ pub(crate) async fn serve<F: Future<Output = u8> + Send + 'static>(
                 continue;
             }
         };
-        let (answer, resource) = (Arc::clone(&answer), resource.clone());
+        let (answer, names) = (Arc::clone(&answer), names.clone());
         talks.spawn(async move {
-            converse(stream, &resource, &*answer).await;
+            converse(stream, &names, &*answer).await;
             drop(permit);
         });
     }
 }
 
-async fn converse<F: Future<Output = u8>>(stream: UnixStream, resource: &str, answer: &impl Fn(Ask) -> F) {
+async fn converse<F: Future<Output = u8>>(stream: UnixStream, names: &Names, answer: &impl Fn(Ask) -> F) {
     let (from, mut to) = stream.into_split();
     let mut from = tokio::io::BufReader::with_capacity(LINE_MAX as usize, from.take(LINE_MAX));
     let mut line = String::new();
@@ -132,7 +161,7 @@ async fn converse<F: Future<Output = u8>>(stream: UnixStream, resource: &str, an
     }
     let (kind, of) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
     let code = match Ask::of(kind) {
-        Some(ask) if of == resource || of.is_empty() => {
+        Some(ask) if names.mean(of) => {
             tracing::info!(kind, "the mirror asks");
             let mut gone = String::new();
             tokio::select! {
@@ -157,7 +186,7 @@ mod tests {
         let socket = folder.path().join("socket");
         std::fs::write(&socket, "left behind").unwrap();
         let listener = listen(&socket).unwrap();
-        tokio::spawn(serve(listener, "mail".into(), |ask| async move {
+        tokio::spawn(serve(listener, Names::new("mail", 0), |ask| async move {
             match ask {
                 Ask::FencePeer => FENCED,
                 Ask::ResyncSource => 0,
@@ -173,12 +202,22 @@ mod tests {
             ("split-brain", "mail", 9),
             ("fence-peer", "", 7),
             ("before-resync-source", "other", 1),
+            ("before-resync-source", "minor-0", 0),
+            ("before-resync-target", "minor-0", 1),
+            ("before-resync-source", "minor-1", 1),
         ] {
             let socket = socket.clone();
             let said = tokio::task::spawn_blocking(move || run(&socket, kind, resource)).await.unwrap();
             assert_eq!(said, code, "{kind} {resource}");
         }
         assert_eq!(run(&socket, "rubbish", "mail"), REFUSED);
+        let helper = |kind: &'static str, name: &'static str| {
+            let socket = socket.clone();
+            tokio::task::spawn_blocking(move || run_kernel_helper(&socket, kind, name))
+        };
+        assert_eq!(helper("fence-peer", "mail").await.unwrap(), FENCED);
+        assert_eq!(helper("before-resync-target", "minor-0").await.unwrap(), REFUSED);
+        assert_eq!(helper("pri-lost-after-sb", "minor-0").await.unwrap(), 0, "the resource file names none, so nothing is asked");
         assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -189,11 +228,11 @@ mod tests {
         let path = socket.clone();
         let handler = tokio::task::spawn_blocking(move || run(&path, "fence-peer", "mail"));
         // The first daemon dies while the handler waits for its answer.
-        let first = tokio::spawn(serve(listen(&socket).unwrap(), "mail".into(), |_| std::future::pending()));
+        let first = tokio::spawn(serve(listen(&socket).unwrap(), Names::new("mail", 0), |_| std::future::pending()));
         tokio::task::yield_now().await;
         first.abort();
         let _ = first.await;
-        tokio::spawn(serve(listen(&socket).unwrap(), "mail".into(), |_| async { FENCED }));
+        tokio::spawn(serve(listen(&socket).unwrap(), Names::new("mail", 0), |_| async { FENCED }));
         assert_eq!(handler.await.unwrap(), FENCED);
     }
 
@@ -201,7 +240,7 @@ mod tests {
     async fn rubbish_on_the_socket() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("socket");
-        tokio::spawn(serve(listen(&socket).unwrap(), "mail".into(), |_| async { FENCED }));
+        tokio::spawn(serve(listen(&socket).unwrap(), Names::new("mail", 0), |_| async { FENCED }));
         for rubbish in [&b"\n"[..], b"\xFF\xFF\n", &[b'x'; 4096], b"fence-peer other mail\n"] {
             let mut stream = UnixStream::connect(&socket).await.unwrap();
             let _ = stream.write_all(rubbish).await;

@@ -6,6 +6,8 @@
 use super::events::{Disk, LINE_MAX, Notice, View};
 use super::{Inner, Mode};
 use crate::{Error, Event};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -13,6 +15,8 @@ use twinpost_heartbeat::{Replication, Writes};
 
 /// How often the keeper looks.
 const TURN: Duration = Duration::from_millis(500);
+/// Looked at on either end of a disk that may be new: DRBD's metadata begins within the last 4 KiB, ext4 within the first 2 KiB.
+const END_BYTES: usize = 256 << 10;
 /// Writes that are still held so long after the core said `Alone`, with no handler waiting, are resumed by order.
 const THAW: Duration = Duration::from_secs(2);
 
@@ -121,6 +125,23 @@ async fn after(inner: &Inner, was: &View, view: &View) {
     }
 }
 
+/// Whether a disk holds nothing: zeros at both ends, where a file system, a header and the metadata of a mirror would be.
+fn bare(disk: &Path) -> Result<bool, Error> {
+    let mut file = std::fs::File::open(disk).map_err(Error::io("open", disk))?;
+    let bytes = file.seek(SeekFrom::End(0)).map_err(Error::io("measure", disk))?;
+    let mut end = vec![0; END_BYTES];
+    if bytes < 2 * END_BYTES as u64 {
+        return Ok(false);
+    }
+    for at in [0, bytes - END_BYTES as u64] {
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut end)).map_err(Error::io("read", disk))?;
+        if end.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Inner {
     /// Both sides changed without each other: DRBD has let go of the connection by itself.
     pub(super) async fn split_brain(&self) {
@@ -192,6 +213,12 @@ pub(super) async fn keep(inner: Arc<Inner>) {
 
 impl Inner {
     async fn bring_up(&self) -> Result<(), Error> {
+        // A new disk becomes a blank copy by itself: there is nothing on it that could be lost, and a blank copy is never a source.
+        let disk = self.settings.this.disk.clone();
+        if tokio::task::spawn_blocking(move || bare(&disk)).await.map_err(|_| Error::Stopped)?? {
+            tracing::info!(disk = %self.settings.this.disk.display(), "a new disk: it becomes a blank copy of the mail volume");
+            self.drbdadm(&["create-md", "--force"]).await?;
+        }
         self.drbdadm(&["up"]).await.map(drop)?;
         self.state().trouble.clear();
         Ok(())
@@ -245,5 +272,28 @@ impl Inner {
         if let Some(done) = number("done:").filter(|done| (0.0..=100.0).contains(done)) {
             self.state().done_percent = Some(done);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_zeros_at_both_ends_are_a_new_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        let len = 3 * END_BYTES;
+        for (mark, wanted) in [(None, true), (Some(1024 + 56), false), (Some(len - 4096), false), (Some(len / 2), true)] {
+            let mut bytes = vec![0; len];
+            if let Some(at) = mark {
+                bytes[at] = 0x53;
+            }
+            std::fs::write(&disk, bytes).unwrap();
+            assert_eq!(bare(&disk).unwrap(), wanted, "{mark:?}");
+        }
+        std::fs::write(&disk, "short").unwrap();
+        assert!(!bare(&disk).unwrap(), "too small to know");
+        assert!(bare(&folder.path().join("missing")).is_err());
     }
 }

@@ -27,7 +27,7 @@ mod roles;
 
 pub use config::{Host, Programs, Settings};
 pub use events::{Disk, View, fuzz as fuzz_events};
-pub use handler::{Ask, FENCED, REFUSED, run as run_handler};
+pub use handler::{Ask, FENCED, REFUSED, run as run_handler, run_kernel_helper};
 
 use crate::volume::{Header, Volume, check_name};
 use crate::{EVENTS_MAX, Error, Event, Role, Storage, StorageStatus};
@@ -119,6 +119,7 @@ impl Drbd {
         let volume = Volume {
             device: settings.device.clone(),
             at: settings.mount.clone(),
+            owner: settings.owner,
             mountinfo: settings.mountinfo.clone(),
             fsck: programs.fsck.clone(),
             mkfs: programs.mkfs.clone(),
@@ -137,8 +138,8 @@ impl Drbd {
             events,
         });
         let mut tasks = JoinSet::new();
-        let (resource, answering) = (inner.settings.resource.clone(), Arc::clone(&inner));
-        tasks.spawn(handler::serve(listener, resource, move |ask| {
+        let (names, answering) = (handler::Names::of(&inner.settings), Arc::clone(&inner));
+        tasks.spawn(handler::serve(listener, names, move |ask| {
             let inner = Arc::clone(&answering);
             async move { inner.answer(ask).await }
         }));

@@ -1,0 +1,83 @@
+//! What this machine is and how it is, gathered from the reports of its boot and from the running system.
+
+use super::{Settings, link};
+use crate::api::{Done, Text};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A report of an earlier step of the boot; null where there is none.
+pub fn read(path: &Path) -> Value {
+    std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(Value::Null)
+}
+
+/// Everything that the boot and the running system complain of.
+pub fn faults(boot: &Value) -> Vec<(String, Text)> {
+    let text = |fault: &Value| {
+        let of = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let inner = fault.get("text").unwrap_or(fault);
+        let en = of(inner, "en").or_else(|| inner.as_str().map(str::to_owned))?;
+        let code = of(fault, "code").unwrap_or_else(|| "boot".to_owned());
+        Some((code, Text { zh: of(inner, "zh").unwrap_or_else(|| en.clone()), en }))
+    };
+    boot.get("faults").and_then(Value::as_array).into_iter().flatten().filter_map(text).collect()
+}
+
+/// The whole.
+pub async fn status(settings: &Settings) -> Done {
+    let (boot, init) = (read(&settings.boot_report), read(&settings.init_report));
+    let pair = link::status(&settings.pair_socket()).await;
+    let faults = faults(&boot);
+    let slot = init.get("slot").and_then(Value::as_str).unwrap_or("?").to_owned();
+    let mut en = format!("Version {}, slot {slot}.", settings.version);
+    let mut zh = format!("版本 {}，槽位 {slot}。", settings.version);
+    match &pair {
+        Some(pair) => {
+            en.push_str(&format!(" {}", pair.sentence.0));
+            zh.push_str(&pair.sentence.1);
+        }
+        None => {
+            en.push_str(" No pair daemon runs here.");
+            zh.push_str("双机守护进程未运行。");
+        }
+    }
+    for (_, text) in &faults {
+        en.push_str(&format!("\n- {}", text.en));
+        zh.push_str(&format!("\n- {}", text.zh));
+    }
+    if faults.is_empty() {
+        en.push_str("\nNothing is wrong with the machine.");
+        zh.push_str("\n机器没有故障。");
+    }
+    let value = json!({
+        "version": settings.version,
+        "slot": slot,
+        "boot": boot,
+        "init": init,
+        "paired": pair.is_some(),
+        "active": pair.as_ref().and_then(|pair| pair.active.clone()),
+        "serves": pair.as_ref().is_some_and(link::Pair::serves),
+        "state": pair.as_ref().map(|pair| pair.state.clone()),
+        "faults": faults.iter().map(|(code, text)| json!({ "code": code, "text": text })).collect::<Vec<_>>(),
+    });
+    Done { text: Text::new(en, zh), value, confirm: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read_in_each_form() {
+        let boot = json!({"faults": [
+            {"code": "state_volatile", "text": {"en": "in memory", "zh": "内存"}},
+            {"en": "plain", "zh": "普通"},
+            "only words",
+            {"code": "empty"}
+        ]});
+        let found = faults(&boot);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found[0], ("state_volatile".to_owned(), Text::new("in memory", "内存")));
+        assert_eq!(found[2].1, Text::same("only words"));
+        assert!(faults(&Value::Null).is_empty());
+    }
+}
