@@ -26,7 +26,8 @@ async fn talk(arguments: Console) -> Result<(), String> {
     let open = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
     let (mut terminate, mut interrupt) = (open(SignalKind::terminate())?, open(SignalKind::interrupt())?);
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
-    let settings = Settings::image(arguments.tty, program, arguments.node);
+    let orders = twinpost_config::load_node(&arguments.node).map_or(true, |node| node.console.orders);
+    let settings = Settings { orders, ..Settings::image(arguments.tty, program, arguments.node) };
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -5,6 +5,8 @@
 //!
 //! Failure classes: [`Error`] when the socket cannot be had; everything later is told to the one who asked, with every reason.
 
+mod board;
+mod disks;
 mod health;
 mod link;
 mod power;
@@ -120,6 +122,9 @@ impl Machine {
         let say = |what: Text| step(Step { what, done: 0, of: 0 });
         match request {
             Request::Status => Ok(report::status(&self.settings).await),
+            Request::Board { explain } => Ok(board::show(explain)),
+            Request::DisksList => disks::list().await,
+            Request::DisksLocate { bay, on } => disks::locate(&bay, on).await,
             Request::Power { what, go: false } => Ok(power::preview(what, &socket).await),
             Request::Power { what: what @ (Power::Off | Power::Reboot), go: true } => {
                 let _turn = self.turn(Text::new("the node goes down", "节点正在关闭"))?;
