@@ -108,6 +108,13 @@ impl Manifest {
 }
 
 impl Part {
+    /// The facts of these bytes.
+    #[must_use]
+    pub fn of(name: &str, content: &[u8]) -> Self {
+        let chunks = content.chunks(CHUNK_BYTES).map(|chunk| blake3::hash(chunk).to_hex().to_string()).collect();
+        Self { name: name.to_owned(), bytes: content.len() as u64, chunks }
+    }
+
     /// The hash of a chunk.
     pub(crate) fn hash(&self, chunk: usize) -> Option<blake3::Hash> {
         self.chunks.get(chunk).and_then(|hex| blake3::Hash::from_hex(hex.as_bytes()).ok())
