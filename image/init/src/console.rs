@@ -34,7 +34,7 @@ impl Console {
     /// For a person in front of the machine, and for the log.
     pub fn tell(&mut self, text: &str) {
         for console in &mut self.consoles {
-            let _ = console.write_all(format!("{}\r\n", text.replace('\n', "\r\n")).as_bytes());
+            let _ = console.write_all(format!("{text}\n").as_bytes());
         }
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             self.log(4, line);
