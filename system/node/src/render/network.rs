@@ -297,11 +297,15 @@ impl Worker<'_> {
         self.handle.link().set(link.up().build()).execute().await.map_err(kernel(|| format!("switching {name} on")))
     }
 
-    /// RFC 4862: whether router advertisements make addresses and routes. Before the link is on.
+    /// Before the link is on.
     fn switches(&self, name: &str, slaac: bool, errors: &mut Vec<Error>) {
-        let value = if slaac { "1" } else { "0" };
-        for switch in ["accept_ra", "autoconf"] {
-            let path = self.net.join("ipv6/conf").join(name).join(switch);
+        let slaac = if slaac { "1" } else { "0" };
+        // RFC 4862: whether router advertisements make addresses and routes. And ip-sysctl.rst: without promote_secondaries the service address
+        // would go with the node's own address, when that is changed for another.
+        for (family, switch, value) in
+            [("ipv6", "accept_ra", slaac), ("ipv6", "autoconf", slaac), ("ipv4", "promote_secondaries", "1")]
+        {
+            let path = self.net.join(family).join("conf").join(name).join(switch);
             match std::fs::write(&path, value) {
                 Ok(()) => {}
                 // A kernel without IPv6 hears no advertisement either.
