@@ -32,7 +32,7 @@ pub fn explain(detected: &Detected, roles: &Roles, boards_dir: &Path) -> String 
     let _ = writeln!(out, "\nroles:");
     for port in &roles.interfaces {
         let name = port.name.clone().unwrap_or_else(nothing);
-        let _ = writeln!(out, "  {:<10} {name:<12} {} ({})", port.role.as_str(), port.label, port.at);
+        let _ = writeln!(out, "  {:<10} {name:<12} {} ({})", port.role.as_str(), port.label, port.at());
     }
     for port in &roles.serial {
         let device = port.device.as_ref().map_or_else(nothing, |d| d.display().to_string());

@@ -73,6 +73,12 @@ pub struct PciPath {
 }
 
 impl PciPath {
+    /// The path of a device that was found, by the way to it.
+    pub(crate) fn of(way: &[PciAddress]) -> Option<Self> {
+        let (first, behind) = way.split_first()?;
+        Some(Self { first: *first, behind: behind.iter().map(|at| (at.device, at.function)).collect() })
+    }
+
     /// Whether the functions on the way to a device, from the root on, are this path.
     pub(crate) fn is(&self, way: &[PciAddress]) -> bool {
         let Some(start) = way.len().checked_sub(self.behind.len() + 1) else { return false };

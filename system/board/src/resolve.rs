@@ -5,7 +5,7 @@
 
 use crate::board::{Bay, Board, Careful, Controller, Led, Nic, NicRole, SerialPlace, SerialRole, Source, WatchdogDriver};
 use crate::place::{PciAddress, PciPath};
-use crate::roles::{BayNow, Interface, Missing, Roles, SensorNow, SerialNow, SupplyNow, WatchdogNow};
+use crate::roles::{BayNow, Interface, Missing, Roles, SensorNow, SerialNow, SupplyNow, WatchdogNow, at};
 use crate::sys::{Device, Sys, attribute};
 use std::path::{Path, PathBuf};
 
@@ -75,7 +75,7 @@ impl Found {
     fn network(&self, board: &Board, roles: &mut Roles) {
         for (role, nic) in &board.nics {
             let device = self.nic(nic);
-            let at = if nic.port == 0 { format!("PCI {}", nic.pci) } else { format!("PCI {} port {}", nic.pci, nic.port) };
+            let at = at(&nic.pci, nic.port);
             if device.is_none() {
                 let (en, zh) = if self.has_function(&nic.pci) {
                     ("the card is there, but no driver of this image took it", "网卡存在，但此系统没有驱动")
@@ -91,7 +91,7 @@ impl Found {
                     format!("网口 {role}（标签“{}”）：{at} 处没有设备：{zh}", nic.label),
                 );
             }
-            roles.interfaces.push(interface(*role, &nic.label, at, device));
+            roles.interfaces.push(interface(*role, &nic.label, nic.pci.clone(), nic.port, device));
         }
         if board.careful.lan_first_with_link && !board.nics.contains_key(&NicRole::Lan) {
             self.lan_by_link(roles);
@@ -114,10 +114,10 @@ impl Found {
         ports.sort_by_key(|d| (!is_lan(d), d.way.clone(), d.number("dev_port").unwrap_or(0)));
         let chosen = ports.iter().find(|d| is_lan(d) || d.number("carrier") == Some(1));
         let chosen = chosen.or(if ports.len() == 1 { ports.first() } else { None }).copied();
-        match chosen {
-            Some(device) => {
-                let at = device.way.last().map(|at| format!("PCI {at}")).unwrap_or_default();
-                roles.interfaces.push(interface(NicRole::Lan, "first port with a link", at, Some(device)));
+        match chosen.and_then(|device| Some((device, PciPath::of(&device.way)?))) {
+            Some((device, pci)) => {
+                let port = device.number("dev_port").and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+                roles.interfaces.push(interface(NicRole::Lan, "first port with a link", pci, port, Some(device)));
             }
             None if ports.is_empty() => {
                 roles.say("nic.lan", "no network card was found that this image has a driver for", "没有找到此系统支持的网卡");
@@ -357,11 +357,12 @@ impl Found {
     }
 }
 
-fn interface(role: NicRole, label: &str, at: String, device: Option<&Device>) -> Interface {
+fn interface(role: NicRole, label: &str, pci: PciPath, port: u32, device: Option<&Device>) -> Interface {
     Interface {
         role,
         label: label.to_owned(),
-        at,
+        pci,
+        port,
         name: device.map(|d| d.name.clone()),
         mac: device.and_then(|d| d.attribute("address")),
     }

@@ -1,6 +1,7 @@
 //! The parts of the running machine by their roles.
 
 use crate::board::{Bay, Flow, NicRole, SerialRole, Source, TpmVersion, Unit, WatchdogDriver};
+use crate::place::PciPath;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -47,8 +48,10 @@ pub struct Interface {
     pub role: NicRole,
     /// As it is printed on the case.
     pub label: String,
-    /// Where it is: `PCI 00:07.0`.
-    pub at: String,
+    /// Where it is.
+    pub pci: PciPath,
+    /// Which port, where one function has several.
+    pub port: u32,
     /// Its name now; none: it is not there.
     pub name: Option<String>,
     /// Hardware address.
@@ -138,6 +141,18 @@ pub struct SupplyNow {
     pub source: Option<Source>,
     /// The file with the reading, for hwmon.
     pub file: Option<PathBuf>,
+}
+
+impl Interface {
+    /// Where it is, for people: `PCI 00:07.0`.
+    #[must_use]
+    pub fn at(&self) -> String {
+        at(&self.pci, self.port)
+    }
+}
+
+pub(crate) fn at(pci: &PciPath, port: u32) -> String {
+    if port == 0 { format!("PCI {pci}") } else { format!("PCI {pci} port {port}") }
 }
 
 impl Roles {

@@ -13,8 +13,7 @@ pub mod folder;
 
 pub mod render;
 
-// What a person says once: letter, addresses, domain.
-// pub mod setup;
+pub mod setup;
 
 pub mod server;
 

@@ -81,6 +81,7 @@ fn an_unknown_machine_gets_a_lan_and_its_own_disks_and_nothing_that_could_do_har
     let (detected, roles) = found(&tree, None);
     assert!(detected.unknown);
     assert_eq!(roles.interface(NicRole::Lan).and_then(|i| i.name.as_deref()), Some("enp3s0"));
+    assert_eq!(roles.interface(NicRole::Lan).map(|i| i.pci.to_string()).as_deref(), Some("00:1c.4/00.0"), "the way, not the bus");
     assert_eq!(roles.interface(NicRole::Pair), None);
     assert_eq!(roles.serial.iter().map(|s| s.role).collect::<Vec<_>>(), [SerialRole::Console]);
     let bays: Vec<_> = roles.bays.iter().map(|b| (b.number, b.device.as_deref(), b.connector.as_str())).collect();

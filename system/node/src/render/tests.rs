@@ -38,7 +38,8 @@ fn roles(lan: &str, pair: Option<&str>) -> Roles {
     let port = |role, name: Option<&str>| Interface {
         role,
         label: String::new(),
-        at: String::new(),
+        pci: "00:07.0".to_owned().try_into().expect("a path"),
+        port: 0,
         name: name.map(str::to_owned),
         mac: None,
     };
