@@ -187,9 +187,7 @@ fn answer(request: &Request, mains: &dyn Mains, note: &dyn Fn(&str)) -> (u16, Va
         return refusal(401, "The login is wrong.");
     }
     match (request.method.as_str(), path) {
-        ("GET", "/redfish/v1/Systems") => {
-            (200, json!({ "Members@odata.count": 1, "Members": [{ "@odata.id": SYSTEM }] }))
-        }
+        ("GET", "/redfish/v1/Systems") => (200, json!({ "Members@odata.count": 1, "Members": [{ "@odata.id": SYSTEM }] })),
         ("GET", SYSTEM) => {
             let state = if mains.is_on() { "On" } else { "Off" };
             let target = format!("{SYSTEM}/Actions/ComputerSystem.Reset");

@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an order may take on a busy machine.
@@ -24,12 +24,16 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const BOOT_PATIENCE: Duration = Duration::from_secs(240);
 /// Between two asks for attention.
 const ATTENTION: Duration = Duration::from_millis(700);
+/// How much of an answer that is not whole can be seen.
+const COMING_MOST: usize = 4096;
 /// Between two attempts to open the line.
 const RETRY: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 struct Heard {
     answers: HashMap<u64, Result<Answer, ()>>,
+    /// The answer that is coming, its first part.
+    coming: Option<(u64, String)>,
     /// The line is open, and how often it was opened.
     open: bool,
     lives: u64,
@@ -190,6 +194,42 @@ impl Console {
         }
     }
 
+    /// Begins an order that says something and goes on, and waits for its first line; [`Begun::end`] waits for its end.
+    ///
+    /// # Errors
+    /// It says nothing in time, or ended before it said anything.
+    pub fn begin(&self, words: &str, patience: Duration) -> Result<Begun<'_>> {
+        let turn = lock(&self.turn);
+        self.attend_in_turn(BOOT_PATIENCE)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.timeline.note(&format!("{} order", self.node), &format!("> {words}"));
+        self.write(format!("@{number} {words}\r").as_bytes());
+        let end = Instant::now() + patience;
+        let mut heard = lock(&self.shared.heard);
+        loop {
+            if let Some((_, text)) = heard.coming.as_ref().filter(|(of, text)| *of == number && text.contains('\n')) {
+                let first = text.clone();
+                return Ok(Begun { console: self, _turn: turn, number, words: words.to_owned(), first });
+            }
+            if let Some(answer) = heard.answers.remove(&number) {
+                let answer = answer.unwrap_or_default();
+                if answer.exit == 0 {
+                    let first = answer.text.clone();
+                    heard.answers.insert(number, Ok(answer));
+                    return Ok(Begun { console: self, _turn: turn, number, words: words.to_owned(), first });
+                }
+                let (node, words) = (self.node.clone(), words.to_owned());
+                return Err(Error::Refused { node, words, exit: answer.exit, text: answer.text });
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let what = format!("the first words of node {} to `{words}`", self.node);
+                return Err(Error::TimedOut { what, after_s: patience.as_secs() });
+            }
+            heard = self.shared.news.wait_timeout(heard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// An order that must succeed; gives what it printed.
     ///
     /// # Errors
@@ -251,6 +291,37 @@ impl Console {
     }
 }
 
+/// An order that goes on.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    console: &'a Console,
+    _turn: MutexGuard<'a, ()>,
+    number: u64,
+    words: String,
+    /// What it had said when its first line was whole.
+    pub first: String,
+}
+
+impl Begun<'_> {
+    /// Waits for its end; it must succeed.
+    ///
+    /// # Errors
+    /// It does not end in time, or failed.
+    pub fn end(self, patience: Duration) -> Result<Answer> {
+        let node = self.console.node.clone();
+        match self.console.answer(self.number, patience) {
+            Some(Ok(answer)) if answer.exit == 0 => Ok(answer),
+            Some(Ok(answer)) => Err(Error::Refused { node, words: self.words, exit: answer.exit, text: answer.text }),
+            Some(Err(())) => Err(Error::Garbage { node, words: self.words, said: "it broke off".to_owned() }),
+            None => {
+                self.console.write(b"\x03");
+                self.console.forget();
+                Err(Error::TimedOut { what: format!("the end of `{}` on node {node}", self.words), after_s: patience.as_secs() })
+            }
+        }
+    }
+}
+
 /// What ends a console's attention: the words of a machine that starts.
 fn is_restart(line: &str) -> bool {
     line.contains("Linux version ") || line.contains("twinpost-init") || line.contains("reboot: ")
@@ -302,6 +373,7 @@ fn listen(place: &Place, shared: &Shared, timeline: &Timeline, source: &str) {
                     }
                 }
             }
+            heard.coming = decoder.so_far(COMING_MOST);
             drop(heard);
             shared.news.notify_all();
         }
@@ -359,16 +431,19 @@ mod tests {
         say("Twinpost\r\n 1  Status\r\n\r\ntwinpost> ");
         for line in lines {
             let line = String::from_utf8(line.unwrap()).unwrap();
-            let Some((number, words)) =
-                line.strip_prefix('@').map(|order| order.split_once(' ').unwrap_or((order, "")))
-            else {
+            let Some((number, words)) = line.strip_prefix('@').map(|order| order.split_once(' ').unwrap_or((order, ""))) else {
                 continue;
             };
-            let mut answer = |text: &str, exit: i32| say(&format!("\x02{number}\r\n{text}\r\n\x03{number} {exit}\r\n\r\ntwinpost> "));
+            let mut answer =
+                |text: &str, exit: i32| say(&format!("\x02{number}\r\n{text}\r\n\x03{number} {exit}\r\n\r\ntwinpost> "));
             match words {
                 "" => answer("no order", 127),
                 "--json life" => answer(&format!("{{\"life\":[   3.141592] noise\r\n {life}}}"), 0),
                 "fail" => answer("it is impossible", 3),
+                "slow" => {
+                    say(&format!("\x02{number}\r\n{{\"code\":\"1\"}}\r\n"));
+                    say(&format!("well\r\n\x03{number} 0\r\n"));
+                }
                 "reboot" => {
                     say(&format!("\x02{number}\r\ngoing "));
                     return Some(());
@@ -392,6 +467,11 @@ mod tests {
         assert_eq!(console.json("life").unwrap()["life"], 1);
         assert!(matches!(console.well("fail"), Err(Error::Refused { exit: 3, .. })));
         assert_eq!(console.order("fail").unwrap().exit, 3);
+
+        let begun = console.begin("slow", Duration::from_secs(10)).unwrap();
+        assert!(begun.first.starts_with("{\"code\":\"1\"}"));
+        assert_eq!(begun.end(Duration::from_secs(10)).unwrap().text.lines().last(), Some("well"));
+        assert!(console.begin("fail", Duration::from_secs(10)).is_err());
 
         // The answer breaks off with the line; the next order waits for the next life.
         let broken = console.order_within("reboot", Duration::from_secs(2));

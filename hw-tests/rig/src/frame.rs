@@ -83,6 +83,14 @@ impl Decoder {
         String::from_utf8_lossy(&self.line).into_owned()
     }
 
+    /// The answer that is coming, as far as it came, at most so many bytes.
+    #[must_use]
+    pub fn so_far(&self, most: usize) -> Option<(u64, String)> {
+        let (State::Inside(number, text) | State::Closing(number, text, _)) = &self.state else { return None };
+        let text = String::from_utf8_lossy(&text[..text.len().min(most)]).replace('\r', "");
+        Some((*number, text.trim_start().to_owned()))
+    }
+
     fn end_line(&mut self, items: &mut Vec<Item>) {
         let line = String::from_utf8_lossy(&self.line).trim_end_matches('\r').to_owned();
         self.line.clear();

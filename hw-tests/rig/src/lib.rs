@@ -6,14 +6,24 @@
 //!
 //! Failure classes: [`Error`] says what was tried on what; a capability that is missing is an [`Error::Cannot`].
 
+mod accel;
 pub mod blocklog;
 mod bmc;
 mod capability;
+pub mod client;
 pub mod console;
+pub mod desk;
 mod error;
+pub mod fault;
+pub mod found;
 pub mod frame;
+mod image;
+mod machine;
+pub mod observe;
+pub mod pair;
 mod patch;
 mod place;
+pub mod qemu;
 mod qmp;
 pub mod recover;
 mod rig;
@@ -21,14 +31,20 @@ mod space;
 mod timeline;
 pub mod wait;
 
+pub use accel::Accel;
 pub use bmc::{Bmc, Mains, PASSWORD as SWITCH_PASSWORD, USER as SWITCH_USER};
 pub use capability::{Capabilities, Capability};
 pub use console::Console;
 pub use error::{Error, Result};
 pub use frame::Answer;
+pub use image::Image;
+pub use machine::{Disk, Machine, Options, Start};
+pub use observe::Observers;
+pub use pair::{Founded, Pair};
 pub use patch::{Patch, Wire};
 pub use place::Place;
+pub use qemu::{Disks, Qemu};
 pub use qmp::Qmp;
-pub use rig::{Cable, Fault, NODES, NewDisk, Node, Rig, other};
+pub use rig::{Cable, Door, Fault, NODES, NewDisk, Node, Rig, other};
 pub use space::Space;
 pub use timeline::{Event, Timeline};

@@ -56,6 +56,9 @@ pub enum NewDisk {
     Foreign(u64),
 }
 
+/// Brings the thread that calls it to the LAN.
+pub type Door = Box<dyn FnOnce() -> Result<()> + Send>;
+
 /// Two machines and what is around them. Everything that a rig cannot do is an [`Error::Cannot`], and is missing in
 /// [`Rig::capabilities`]: a test asks there first.
 pub trait Rig: Send + Sync {
@@ -73,7 +76,11 @@ pub trait Rig: Send + Sync {
     ///
     /// # Errors
     /// The kernel refuses.
-    fn enter(&self) -> Result<()>;
+    fn enter(&self) -> Result<()> {
+        self.door()()
+    }
+    /// The same for another thread to do.
+    fn door(&self) -> Door;
 
     /// Switches a node on or off at once; off, nothing is flushed or said goodbye to.
     ///

@@ -20,12 +20,7 @@ pub fn until<T>(timeline: &Timeline, what: &str, patience: Duration, mut ask: im
 ///
 /// # Errors
 /// There is no answer in time, or the question failed.
-pub fn until_ok<T>(
-    timeline: &Timeline,
-    what: &str,
-    patience: Duration,
-    mut ask: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub fn until_ok<T>(timeline: &Timeline, what: &str, patience: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let begun = Instant::now();
     let mut shown = Duration::ZERO;
     loop {

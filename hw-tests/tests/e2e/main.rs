@@ -14,9 +14,7 @@ mod charsets;
 mod damaged_record;
 mod document;
 mod full_disk;
-mod imap;
 mod kill;
-mod line;
 mod netns;
 mod newcomer;
 mod node;
@@ -37,9 +35,10 @@ mod sms;
 mod sms_faults;
 mod sms_operator;
 mod sms_smpp;
-mod smtp;
 mod smuggling;
 mod two;
+
+use twinpost_rig::client::{imap, line, smtp};
 
 /// The long loops are short: `TWINPOST_TESTS=fast`.
 fn fast() -> bool {

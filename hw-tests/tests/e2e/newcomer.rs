@@ -130,7 +130,7 @@ fn a_node_without_demo_is_empty_and_beside_another_node_it_takes_free_ports() {
     second.ctl(&["domain", "add", "club.example"]).well();
     second.ctl_with(&["account", "add", "li@club.example", "--password-stdin"], b"a long password\n").well();
     assert_eq!(second.mx().mail("a@elsewhere.example", &["li@club.example"], b"Subject: x\r\n\r\nx\r\n").unwrap().code, 250);
-    let mut imap = crate::imap::Imap::sign_in(&second, "li@club.example", "a long password").unwrap();
+    let mut imap = second.imap_as("li@club.example", "a long password").unwrap();
     assert_eq!(imap.count("INBOX"), 1);
 }
 

@@ -282,7 +282,12 @@ impl Node {
 
     /// An IMAP session of a demo account.
     pub fn imap(&self, address: &str) -> Imap {
-        Imap::sign_in(self, address, &self.password(address)).expect("the password of the demo is right")
+        self.imap_as(address, &self.password(address)).expect("the password of the demo is right")
+    }
+
+    /// An IMAP session; the error is the server's refusal.
+    pub fn imap_as(&self, user: &str, password: &str) -> std::io::Result<Imap> {
+        Imap::open(self.at("imaps"), &self.ca(), user, password)
     }
 
     /// An SMTP session on port 25, greeted.

@@ -1,6 +1,5 @@
 //! The operator's day: `twinpost ctl` changes people and domains, and the running node follows at once.
 
-use crate::imap::Imap;
 use crate::line::Line;
 use crate::node::{Node, wait_for};
 use crate::programs::Ended;
@@ -22,7 +21,7 @@ fn mail(node: &Node, to: &str) -> Reply {
 }
 
 fn signs_in(node: &Node, user: &str, password: &str) -> bool {
-    Imap::sign_in(node, user, password).is_ok()
+    node.imap_as(user, password).is_ok()
 }
 
 #[test]
@@ -133,12 +132,12 @@ fn people_passwords_and_services() {
     println!("rename keeps mail and the old address; delete can be taken back with all mail");
     node.ctl(&["account", "rename", BEN, "benjamin@school.example"]).well();
     assert_eq!(mail(&node, BEN).code, 250);
-    assert_eq!(Imap::sign_in(&node, "benjamin@school.example", &password).unwrap().count("INBOX"), 2);
+    assert_eq!(node.imap_as("benjamin@school.example", &password).unwrap().count("INBOX"), 2);
     node.ctl(&["account", "delete", "benjamin@school.example"]).well();
     assert_eq!(mail(&node, "benjamin@school.example").code, 550);
     assert!(!signs_in(&node, "benjamin@school.example", &password));
     node.ctl(&["account", "restore", "benjamin@school.example"]).well();
-    assert_eq!(Imap::sign_in(&node, "benjamin@school.example", &password).unwrap().count("INBOX"), 2);
+    assert_eq!(node.imap_as("benjamin@school.example", &password).unwrap().count("INBOX"), 2);
     refused(&node.ctl(&["account", "show", "nobody@school.example"]), 1, "nobody@school.example");
 }
 
@@ -218,7 +217,7 @@ fn lists_of_people_come_and_go_as_csv() {
     assert!(signs_in(&other, "li@school.example", "a long password"));
     assert!(signs_in(&other, BEN, &node.password(BEN)));
     assert_eq!(mail(&other, "everyone@school.example").code, 250);
-    assert_eq!(Imap::sign_in(&other, "han@school.example", "another password").unwrap().count("INBOX"), 0);
+    assert_eq!(other.imap_as("han@school.example", "another password").unwrap().count("INBOX"), 0);
 }
 
 #[test]

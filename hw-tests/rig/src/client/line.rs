@@ -42,6 +42,9 @@ fn tls(tcp: TcpStream, peer: SocketAddr, ca: &Path) -> Result<Io> {
 
 impl Line {
     /// Connects without TLS.
+    ///
+    /// # Errors
+    /// Nobody listens there.
     pub fn plain(peer: SocketAddr) -> Result<Self> {
         Self::plain_within(peer, PATIENCE, PATIENCE)
     }

@@ -1,6 +1,6 @@
 //! An SMTP client that says exactly what it is told to.
 
-use crate::line::Line;
+use super::line::Line;
 use base64::Engine;
 use std::io::{Error, Result};
 use std::net::SocketAddr;

@@ -1,7 +1,6 @@
 //! An IMAP client that shows what the server said.
 
-use crate::line::Line;
-use crate::node::Node;
+use super::line::Line;
 use std::collections::HashMap;
 use std::io::{Error, Result};
 use std::net::SocketAddr;
@@ -33,11 +32,6 @@ pub struct Imap {
 
 impl Imap {
     /// Connects with TLS and signs in; the error is the server's refusal.
-    pub fn sign_in(node: &Node, user: &str, password: &str) -> Result<Self> {
-        Self::open(node.at("imaps"), &node.ca(), user, password)
-    }
-
-    /// The same of a server that is not a single node.
     pub fn open(at: SocketAddr, ca: &Path, user: &str, password: &str) -> Result<Self> {
         Self::sign_in_on(Line::tls(at, ca)?, user, password)
     }
@@ -74,7 +68,7 @@ impl Imap {
     /// One command that must succeed.
     #[track_caller]
     pub fn ok(&mut self, text: &str) -> Vec<String> {
-        self.command(text).unwrap().ok()
+        self.command(text).unwrap_or_else(|e| panic!("{text}: {e}")).ok()
     }
 
     /// Appends a message by a non-synchronizing literal (RFC 7888).
@@ -91,7 +85,7 @@ impl Imap {
     pub fn count(&mut self, mailbox: &str) -> u64 {
         let lines = self.ok(&format!("STATUS \"{mailbox}\" (MESSAGES)"));
         let text = lines.iter().find_map(|l| l.split_once("(MESSAGES ")).expect("STATUS answers").1;
-        text.trim_end_matches(')').parse().unwrap()
+        text.trim_end_matches(')').parse().expect("STATUS gives a number")
     }
 
     /// How often each Message-ID is in a mailbox.
