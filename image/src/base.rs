@@ -18,6 +18,9 @@ const SOURCES: &str = "/etc/apt";
 /// Time that package scripts see. All times of the image are set later, so this may be the same for every release, and with it the archive.
 const EPOCH_S: u64 = 1_700_000_000;
 
+/// How the archive is made; another way is another archive.
+pub(crate) const WAY: &[u8] = b"essential, lists kept, 2";
+
 /// The base archive of `recipe`, fetched and installed if the cache has none (or `fresh`).
 pub fn archive(recipe: &Recipe, cache: &Path, fresh: bool, step: &Step) -> Result<PathBuf> {
     let path = cache.join(format!("base-{}.tar", &recipe.base_key.to_hex()[..16]));
@@ -29,7 +32,7 @@ pub fn archive(recipe: &Recipe, cache: &Path, fresh: bool, step: &Step) -> Resul
     let sources = sources(Path::new(SOURCES), &recipe.suite)?;
     let partial = path.with_extension("partial");
     let mut command = Command::new("mmdebstrap");
-    command.args(["--mode=auto", "--variant=essential", "--format=tar"]);
+    command.args(["--mode=auto", "--variant=essential", "--format=tar", "--skip=cleanup/apt/lists"]);
     command.arg(format!("--architectures={}", recipe.architecture));
     command.args(["--aptopt=Apt::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/man/*"]);
     command.args(["--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*"]);

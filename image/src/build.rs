@@ -1,19 +1,23 @@
 //! Strings the stages together.
 //!
-//! Contract: outputs appear in the folder under their final names only when they are whole; `image.json` comes last and names them all,
-//! so whoever reads it finds one consistent image.
+//! Contract: outputs appear in the folder under their final names only when they are whole; `image.json` goes first and comes last and
+//! names them all, so whoever reads it finds one consistent image.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::cache::{self, Key};
+use crate::disk::{self, DiskInputs};
 use crate::error::{Error, Result, io};
+use crate::manifest::{self, Manifest};
 use crate::packages::Package;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::tree::Tree;
-use crate::{Inputs, Root, Stage};
-use crate::{base, check, kernel, lay, packages, squash, strip, verity};
+use crate::{Inputs, Root, Slot};
+use crate::{base, check, initramfs, kernel, lay, modules, packages, pvh, size, squash, strip, uki, verity};
 
-/// What the packages gave, besides the tree.
+/// What the packages and our own files gave.
 #[derive(Debug)]
 pub struct Parts {
     /// The finished tree.
@@ -25,9 +29,11 @@ pub struct Parts {
     /// systemd's stub for kernel images.
     pub stub: Vec<u8>,
     /// systemd-boot.
-    pub loader: Vec<u8>,
+    pub boot_manager: Vec<u8>,
     /// Number of kernel modules kept.
     pub modules: usize,
+    /// Kernel release.
+    pub release: String,
 }
 
 /// Base archive -> finished tree.
@@ -38,55 +44,158 @@ pub fn tree(recipe: &Recipe, inputs: &Inputs, archive: &Path, binary: &Path) -> 
     let release = kernel::release(&tree)?;
     let vmlinuz = tree.read(&format!("boot/vmlinuz-{release}"))?;
     let stub = tree.read("usr/lib/systemd/boot/efi/linuxx64.efi.stub")?;
-    let loader = tree.read("usr/lib/systemd/boot/efi/systemd-bootx64.efi")?;
+    let boot_manager = tree.read("usr/lib/systemd/boot/efi/systemd-bootx64.efi")?;
     let modules = strip::strip(&mut tree, recipe)?;
     lay::lay(&mut tree, recipe, inputs, binary)?;
     check::check(&tree)?;
-    Ok(Parts { tree, packages, vmlinuz, stub, loader, modules })
+    Ok(Parts { tree, packages, vmlinuz, stub, boot_manager, modules, release })
 }
 
-/// The stripped copy of the program, kept in the cache under the hash of the program.
-pub fn binary(inputs: &Inputs) -> Result<PathBuf> {
-    let mut hasher = blake3::Hasher::new();
-    let file = std::fs::File::open(&inputs.binary).map_err(io("cannot open", &inputs.binary))?;
-    hasher.update_reader(file).map_err(io("cannot read", &inputs.binary))?;
-    let path = inputs.cache.join(format!("program-{}", &hasher.finalize().to_hex()[..16]));
-    if !path.exists() {
-        std::fs::create_dir_all(&inputs.cache).map_err(io("cannot make", &inputs.cache))?;
-        lay::strip_binary(&inputs.binary, &path)?;
-    }
-    Ok(path)
+/// The stripped copy of the program.
+fn binary(inputs: &Inputs, progress: &Progress) -> Result<PathBuf> {
+    progress.stage("program", |step| {
+        let mut hasher = blake3::Hasher::new();
+        let file = std::fs::File::open(&inputs.binary).map_err(io("cannot open", &inputs.binary))?;
+        hasher.update_reader(file).map_err(io("cannot read", &inputs.binary))?;
+        let key = Key::new("program", 1).with(hasher.finalize().as_bytes());
+        cache::file(&inputs.cache, "program", &key, step, |out| lay::strip_binary(&inputs.binary, out))
+    })
 }
 
-/// Finished tree -> slot image.
-pub fn slot(tree: &Tree, inputs: &Inputs, limit_bytes: u64, out: &Path, progress: &Progress) -> Result<Root> {
-    let squashfs = out.join("root.squashfs");
-    progress.stage("squashfs", |_| squash::write(tree, &squashfs, inputs.epoch_s, None))?;
-    let bytes = std::fs::metadata(&squashfs).map_err(io("cannot read", &squashfs))?.len();
-    if bytes > limit_bytes {
-        return Err(Error::TooBig { what: "squashfs", bytes, limit: limit_bytes, report: String::new() });
-    }
-    progress.stage("verity", |_| verity::append(&squashfs, &out.join("slot.img"), &verity::salt(&inputs.version, inputs.epoch_s)))
+/// Finished tree -> squashfs in the cache.
+fn squashfs(tree: &Tree, inputs: &Inputs, level: u32, progress: &Progress) -> Result<PathBuf> {
+    progress.stage("squashfs", |step| {
+        let mut hasher = blake3::Hasher::new();
+        tree.write_tar(&mut hasher, inputs.epoch_s).map_err(io("cannot read the tree of", &inputs.cache))?;
+        let key = Key::new("squashfs", 1).with(hasher.finalize().as_bytes()).with(&level.to_le_bytes()).with(&squash::version()?);
+        cache::file(&inputs.cache, "squashfs", &key, step, |out| squash::write(tree, out, inputs.epoch_s, level, None))
+    })
 }
 
-/// Builds everything.
-pub fn build(inputs: &Inputs, out: &Path, progress: &Progress) -> Result<()> {
+/// The initramfs.
+fn initrd(parts: &Parts, inputs: &Inputs, list: &modules::List, progress: &Progress) -> Result<Vec<u8>> {
+    progress.stage("initramfs", |step| {
+        let init = std::fs::read(&inputs.init).map_err(io("cannot read", &inputs.init))?;
+        let modules = modules::initramfs(&parts.tree, &parts.release, list)?;
+        let mut key = Key::new("initrd", 1).with(&init).with(&inputs.epoch_s.to_le_bytes());
+        for text in [&modules.order, &modules.efi, &modules.drivers] {
+            key = key.with(text.as_bytes());
+        }
+        for (name, content) in &modules.files {
+            key = key.with(name.as_bytes()).with(content);
+        }
+        cache::bytes(&inputs.cache, "initrd", &key, step, || initramfs::build(&init, &modules, inputs.epoch_s))
+    })
+}
+
+/// Builds everything into `out` and returns what `image.json` says.
+pub fn build(inputs: &Inputs, out: &Path, progress: &Progress) -> Result<Manifest> {
     let recipe = Recipe::open(&inputs.repository.join("image/recipe"))?;
+    let profile = recipe.profile(&inputs.profile)?;
     std::fs::create_dir_all(out).map_err(io("cannot make", out))?;
     let archive = progress.stage("packages", |step| base::archive(&recipe, &inputs.cache, inputs.fresh, step))?;
-    let program = progress.stage("program", |_| binary(inputs))?;
+    let program = binary(inputs, progress)?;
     let parts = progress.stage("tree", |_| tree(&recipe, inputs, &archive, &program))?;
-    let root = slot(&parts.tree, inputs, recipe.keep.squashfs_limit_bytes, out, progress)?;
-    let stage = Stage {
-        inputs,
-        tree: &parts.tree,
-        kernel_release: kernel::release(&parts.tree)?,
-        vmlinuz: parts.vmlinuz,
-        os_release: lay::os_release(inputs),
-        slot_image: &out.join("slot.img"),
-        root,
-        out,
+    let squashfs = squashfs(&parts.tree, inputs, profile.squashfs_level, progress)?;
+    let report = size::Report::new(&parts.tree, &squashfs, size::Report::open(&out.join("size.json")).ok().as_ref())?;
+    report.within(recipe.keep.squashfs_limit_bytes)?;
+
+    // From here on the folder changes: without the old list nobody takes half of the new image for the old one.
+    let old = out.join(manifest::FILE);
+    if old.exists() {
+        std::fs::remove_file(&old).map_err(io("cannot remove", &old))?;
+    }
+    let slot = out.join("slot.img");
+    let root = progress.stage("verity", |_| verity::append(&squashfs, &slot, &verity::salt(&inputs.version, inputs.epoch_s)))?;
+    let initrd = initrd(&parts, inputs, &recipe.initrd, progress)?;
+    let vmlinux = progress.stage("kernel", |step| {
+        cache::bytes(&inputs.cache, "vmlinux", &Key::new("vmlinux", 1).with(&parts.vmlinuz), step, || {
+            pvh::vmlinux(&parts.vmlinuz)
+        })
+    })?;
+    let cmdline = |slot: Slot| format!("{} {}", recipe.cmdline.join(" "), root.cmdline(slot));
+    let image = |slot: Slot| kernel_image(&parts, inputs, &initrd, &cmdline(slot));
+    let ukis = progress.stage("UKI", |_| Ok([(Slot::A, image(Slot::A)?), (Slot::B, image(Slot::B)?)]))?;
+    progress.stage("disk", |_| {
+        let kernels = [(disk::kernel_name(inputs.epoch_s, Slot::A), ukis[0].1.clone())];
+        let boot_manager = &parts.boot_manager;
+        let inputs = DiskInputs {
+            version: &inputs.version,
+            epoch_s: inputs.epoch_s,
+            boot_manager,
+            kernels: &kernels,
+            slot_a: &slot,
+            slot_b: None,
+        };
+        disk::build(&inputs, &out.join("disk.img"))
+    })?;
+    let name = |slot: Slot| PathBuf::from(format!("uki-{}.efi", slot.letter()));
+    let mut made = Manifest {
+        version: inputs.version.clone(),
+        commit: inputs.commit.clone(),
+        sequence: inputs.epoch_s,
+        built: crate::iso8601(inputs.epoch_s),
+        profile: inputs.profile.clone(),
+        kernel_release: parts.release.clone(),
+        packages: parts.packages.len(),
+        modules: parts.modules,
+        slot: "slot.img".into(),
+        root: root.clone(),
+        vmlinuz: "vmlinuz".into(),
+        vmlinux: "vmlinux".into(),
+        initrd: "initrd.cpio.zst".into(),
+        uki: ukis.iter().map(|(slot, _)| (slot.letter(), name(*slot))).collect(),
+        cmdline: [Slot::A, Slot::B].map(|slot| (slot.letter(), cmdline(slot))).into(),
+        boot_manager: "systemd-bootx64.efi".into(),
+        disk: "disk.img".into(),
+        sbom: "sbom.spdx.json".into(),
+        size: "size.json".into(),
+        files: BTreeMap::new(),
     };
-    std::fs::write(out.join("vmlinuz"), &stage.vmlinuz).map_err(io("cannot write", out))?;
-    Ok(())
+    let outputs = [
+        (&made.vmlinuz, &parts.vmlinuz),
+        (&made.vmlinux, &vmlinux),
+        (&made.initrd, &initrd),
+        (&made.boot_manager, &parts.boot_manager),
+    ];
+    for (path, bytes) in outputs
+        .into_iter()
+        .map(|(path, bytes)| (path.clone(), bytes))
+        .chain(ukis.iter().map(|(slot, bytes)| (name(*slot), bytes)))
+    {
+        put(&out.join(path), bytes)?;
+    }
+    report.write(&out.join(&made.size))?;
+    progress.stage("SBOM", |_| put(&out.join(&made.sbom), &crate::sbom::document(&parts, inputs)?))?;
+    progress.stage("list", |_| made.write(out))?;
+    Ok(made)
+}
+
+fn kernel_image(parts: &Parts, inputs: &Inputs, initrd: &[u8], cmdline: &str) -> Result<Vec<u8>> {
+    let os_release = lay::os_release(inputs);
+    let content = uki::Parts { os_release: &os_release, cmdline, uname: &parts.release, initrd, linux: &parts.vmlinuz };
+    uki::build(&parts.stub, &content)
+}
+
+/// Writes a whole file or none.
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, bytes).map_err(io("cannot write", &partial))?;
+    std::fs::rename(&partial, path).map_err(io("cannot rename to", path))
+}
+
+/// Builds only the slot image (for tests): base archive -> `out`. `processors` as in [`squash::write`].
+pub fn slot(inputs: &Inputs, out: &Path, processors: Option<usize>) -> Result<Root> {
+    let recipe = Recipe::open(&inputs.repository.join("image/recipe"))?;
+    let progress = Progress::quiet();
+    let archive = progress.stage("packages", |step| base::archive(&recipe, &inputs.cache, inputs.fresh, step))?;
+    let program = binary(inputs, &progress)?;
+    let parts = tree(&recipe, inputs, &archive, &program)?;
+    let squashfs = out.with_extension("squashfs");
+    squash::write(&parts.tree, &squashfs, inputs.epoch_s, recipe.profile(&inputs.profile)?.squashfs_level, processors)?;
+    let bytes = std::fs::metadata(&squashfs).map_err(io("cannot read", &squashfs))?.len();
+    if bytes > recipe.keep.squashfs_limit_bytes {
+        return Err(Error::TooBig { what: "squashfs", bytes, limit: recipe.keep.squashfs_limit_bytes, report: String::new() });
+    }
+    verity::append(&squashfs, out, &verity::salt(&inputs.version, inputs.epoch_s))
 }

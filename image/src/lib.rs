@@ -8,7 +8,9 @@
 
 mod base;
 mod build;
+mod cache;
 mod check;
+pub mod crates;
 pub mod disk;
 pub mod elf;
 mod error;
@@ -16,12 +18,16 @@ pub mod glob;
 pub mod initramfs;
 pub mod kernel;
 mod lay;
+pub mod licence;
+pub mod manifest;
 pub mod modules;
 pub mod packages;
 mod program;
 mod progress;
 pub mod pvh;
 pub mod recipe;
+pub mod sbom;
+pub mod size;
 pub mod squash;
 mod strip;
 mod toml;
@@ -29,12 +35,13 @@ mod tree;
 pub mod uki;
 pub mod verity;
 
-pub use build::build;
+pub use build::{build, slot};
 pub use error::{Error, Result};
+pub use manifest::Manifest;
 pub use progress::{Progress, Timing};
 pub use tree::{Content, Entry, Kind, Tree};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What a build starts from, besides the recipe in the repository.
 #[derive(Debug, Clone)]
@@ -96,27 +103,6 @@ impl Root {
     pub fn cmdline(&self, slot: Slot) -> String {
         format!("twinpost.slot={} twinpost.root=sha256:{}:{}:{}", slot.letter(), self.roothash, self.salt, self.data_blocks)
     }
-}
-
-/// What the stages after the squashfs work on: the finished tree, the kernel taken from it, and the slot.
-#[derive(Debug)]
-pub struct Stage<'a> {
-    /// What the build started from.
-    pub inputs: &'a Inputs,
-    /// The finished tree of the root file system (with `usr/lib/modules/<release>`; `boot` is not in it).
-    pub tree: &'a Tree,
-    /// Kernel release, the folder name below `usr/lib/modules`.
-    pub kernel_release: String,
-    /// The kernel as the distribution ships it (bzImage with EFI stub).
-    pub vmlinuz: Vec<u8>,
-    /// `usr/lib/os-release` of the image.
-    pub os_release: String,
-    /// The slot image: squashfs, then the hash tree.
-    pub slot_image: &'a Path,
-    /// How the command line names the root.
-    pub root: Root,
-    /// Folder for what the stage makes.
-    pub out: &'a Path,
 }
 
 /// A time as `2026-11-22T10:00:00Z`.

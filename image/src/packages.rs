@@ -3,10 +3,10 @@
 //! Contract: `var/lib/dpkg/status` and the file lists are read as deb822(5) and dpkg-query(1) describe them; every file of the tree learns
 //! its package. Failure class: an archive without dpkg's records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tree::Tree;
 
 /// An installed package.
@@ -24,6 +24,8 @@ pub struct Package {
     pub maintainer: String,
     /// Home page of the upstream project.
     pub homepage: Option<String>,
+    /// SHA-256 of the package's archive, from the signed package lists.
+    pub sha256: Option<String>,
     /// Text of its copyright file.
     pub copyright: Option<String>,
 }
@@ -37,7 +39,38 @@ pub fn read(tree: &Tree) -> Result<Vec<Package>> {
         let file = tree.read(&format!("usr/share/doc/{}/copyright", package.name));
         package.copyright = file.ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     }
+    sums(tree, &mut packages)?;
     Ok(packages)
+}
+
+/// Fills in the checksums from apt's lists (`var/lib/apt/lists/*_Packages`), which apt checked against the signature of the suite.
+fn sums(tree: &Tree, packages: &mut [Package]) -> Result<()> {
+    let wanted: BTreeSet<(&str, &str, &str)> =
+        packages.iter().map(|one| (one.name.as_str(), one.version.as_str(), one.architecture.as_str())).collect();
+    let mut found = BTreeMap::new();
+    for (path, entry) in tree.below("var/lib/apt/lists").filter(|(path, _)| path.ends_with("_Packages")) {
+        let Some(content) = entry.content() else { continue };
+        let bytes = content.read()?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|error| Error::Format { what: path.to_owned(), why: error.to_string() })?;
+        // Tens of megabytes: one pass over the lines, the four fields as they come by.
+        let (mut name, mut version, mut architecture) = ("", "", "");
+        for line in text.lines() {
+            match line.split_once(": ") {
+                Some(("Package", value)) => name = value,
+                Some(("Version", value)) => version = value,
+                Some(("Architecture", value)) => architecture = value,
+                Some(("SHA256", value)) if wanted.contains(&(name, version, architecture)) => {
+                    found.insert((name.to_owned(), version.to_owned()), value.to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+    for package in packages {
+        package.sha256 = found.remove(&(package.name.clone(), package.version.clone()));
+    }
+    Ok(())
 }
 
 fn stanza(text: &str) -> Option<Package> {
@@ -62,6 +95,7 @@ fn stanza(text: &str) -> Option<Package> {
         source,
         maintainer: field("Maintainer").unwrap_or_default(),
         homepage: field("Homepage"),
+        sha256: None,
         copyright: None,
         name,
         version,
@@ -107,11 +141,14 @@ mod tests {
         tree.file("var/lib/dpkg/status", 0o644, STATUS.as_bytes().to_vec());
         tree.file("var/lib/dpkg/info/mdadm.list", 0o644, b"/.\n/sbin\n/sbin/mdadm\n/usr/share/doc/mdadm/copyright\n".to_vec());
         tree.file("usr/share/doc/mdadm/copyright", 0o644, b"GPL".to_vec());
+        let list = "Package: mdadm\nVersion: 4.1-1\nArchitecture: amd64\nSHA256: 00\n\nPackage: mdadm\nVersion: 4.2-5\nArchitecture: amd64\nSize: 1\nSHA256: 11\n";
+        tree.file("var/lib/apt/lists/x_main_binary-amd64_Packages", 0o644, list.as_bytes().to_vec());
         tree.link("sbin", "usr/sbin");
         tree.file("usr/sbin/mdadm", 0o755, b"m".to_vec());
         let packages = read(&tree).unwrap();
         assert_eq!(packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>(), ["linux-image", "mdadm"]);
         assert_eq!(packages[0].source, ("linux-signed-amd64".to_owned(), "6.1.1+1".to_owned()));
+        assert_eq!((packages[0].sha256.as_deref(), packages[1].sha256.as_deref()), (None, Some("11")));
         assert_eq!(packages[1].copyright.as_deref(), Some("GPL"));
         attribute(&mut tree, &packages);
         assert_eq!(tree.get("usr/sbin/mdadm").unwrap().package.as_deref(), Some("mdadm"));

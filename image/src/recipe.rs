@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result, io};
+use crate::modules;
 use crate::toml::{Source, Table};
 
 /// The whole recipe.
@@ -24,10 +25,23 @@ pub struct Recipe {
     pub users: Users,
     /// Which units start and which never do.
     pub units: Units,
-    /// BLAKE3 of the package list: the name of the base archive.
+    /// Words of the kernel command line that every image has.
+    pub cmdline: Vec<String>,
+    /// Kernel modules of the initramfs.
+    pub initrd: modules::List,
+    /// Ways to build.
+    pub profiles: Vec<Profile>,
+    /// BLAKE3 of what the base archive is made from: its name.
     pub base_key: blake3::Hash,
-    /// BLAKE3 of all recipe files.
-    pub key: blake3::Hash,
+}
+
+/// A way to build (`profiles.toml`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Name.
+    pub name: String,
+    /// zstd level of the squashfs.
+    pub squashfs_level: u32,
 }
 
 /// What stays of the packages' files (`keep.toml`).
@@ -91,26 +105,40 @@ pub struct Units {
 impl Recipe {
     /// Reads the recipe folder.
     pub fn open(folder: &Path) -> Result<Self> {
-        let mut key = blake3::Hasher::new();
-        for name in ["packages.toml", "keep.toml", "users.toml", "units.toml"] {
-            let path = folder.join(name);
-            let bytes = std::fs::read(&path).map_err(crate::error::io("cannot read", path))?;
-            key.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
-        }
         let (suite, architecture, packages) = packages(&Source::open(&folder.join("packages.toml"))?)?;
         let mut base = blake3::Hasher::new();
         for word in [&suite, &architecture].into_iter().chain(&packages) {
             base.update(word.as_bytes()).update(b"\n");
         }
+        base.update(crate::base::WAY);
+        let path = folder.join("initrd.toml");
+        let initrd = modules::List::parse(&std::fs::read_to_string(&path).map_err(io("cannot read", path))?)?;
+        let mut keep = keep(&Source::open(&folder.join("keep.toml"))?)?;
+        // What the initramfs loads must be in the tree that it is made from.
+        keep.module_names.extend([&initrd.always, &initrd.efi, &initrd.drivers].into_iter().flatten().cloned());
         Ok(Self {
             suite,
             architecture,
             packages,
-            keep: keep(&Source::open(&folder.join("keep.toml"))?)?,
+            keep,
             users: users(&Source::open(&folder.join("users.toml"))?)?,
             units: units(&Source::open(&folder.join("units.toml"))?)?,
+            cmdline: cmdline(&Source::open(&folder.join("kernel.toml"))?)?,
+            initrd,
+            profiles: profiles(&Source::open(&folder.join("profiles.toml"))?)?,
             base_key: base.finalize(),
-            key: key.finalize(),
+        })
+    }
+
+    /// The profile of this name.
+    pub fn profile(&self, name: &str) -> Result<&Profile> {
+        self.profiles.iter().find(|profile| profile.name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.profiles.iter().map(|profile| profile.name.as_str()).collect();
+            Error::Recipe {
+                file: "profiles.toml".into(),
+                line: 0,
+                why: format!("has no profile {name}, only {}", known.join(", ")),
+            }
         })
     }
 }
@@ -136,6 +164,37 @@ fn packages(source: &Source) -> Result<(String, String, Vec<String>)> {
     }
     top.done()?;
     Ok((suite, architecture, names))
+}
+
+fn cmdline(source: &Source) -> Result<Vec<String>> {
+    let mut top = source.table();
+    let mut all: Vec<String> = Vec::new();
+    for mut table in top.tables("cmdline")? {
+        for word in table.list("words")? {
+            if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_graphic()) || word.starts_with("twinpost.") {
+                return Err(table.error(format!("{word:?} is no single word, or one that the builder sets")));
+            }
+            all.push(word);
+        }
+        reason(table)?;
+    }
+    top.done()?;
+    Ok(all)
+}
+
+fn profiles(source: &Source) -> Result<Vec<Profile>> {
+    let mut top = source.table();
+    let mut all = Vec::new();
+    for mut table in top.tables("profile")? {
+        let level = table.number("squashfs_level")?;
+        // The levels of zstd.
+        let level = u32::try_from(level).ok().filter(|level| (1..=22).contains(level));
+        let squashfs_level = level.ok_or_else(|| table.error("squashfs_level must be 1 to 22"))?;
+        all.push(Profile { name: table.text("name")?, squashfs_level });
+        reason(table)?;
+    }
+    top.done()?;
+    Ok(all)
 }
 
 fn keep(source: &Source) -> Result<Keep> {

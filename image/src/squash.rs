@@ -11,13 +11,16 @@ use crate::error::{Error, Result, io};
 use crate::program;
 use crate::tree::Tree;
 
-/// zstd level: the slot must be small enough for the bundle to travel over a slow line, and be made in well under a minute on two cores.
-pub const LEVEL: u32 = 12;
 /// Bytes compressed together. Larger ones compress better and cost more memory at each read of a small file.
 pub const BLOCK_BYTES: u32 = 256 * 1024;
 
-/// Writes `tree` to `out`. `processors` only for the test that it does not matter; `None` takes all.
-pub fn write(tree: &Tree, out: &Path, epoch_s: u64, processors: Option<usize>) -> Result<()> {
+/// What mksquashfs says of its version: another one may write other bytes.
+pub fn version() -> Result<Vec<u8>> {
+    program::run(Command::new("mksquashfs").arg("-version"))
+}
+
+/// Writes `tree` to `out`. `level` is zstd's; `processors` only for the test that it does not matter; `None` takes all.
+pub fn write(tree: &Tree, out: &Path, epoch_s: u64, level: u32, processors: Option<usize>) -> Result<()> {
     let partial = out.with_extension("partial");
     // mksquashfs adds to a file that exists.
     if partial.exists() {
@@ -30,7 +33,7 @@ pub fn write(tree: &Tree, out: &Path, epoch_s: u64, processors: Option<usize>) -
         "-comp",
         "zstd",
         "-Xcompression-level",
-        &LEVEL.to_string(),
+        &level.to_string(),
         "-b",
         &BLOCK_BYTES.to_string(),
     ]);
