@@ -5,7 +5,7 @@ TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-fast soak lint docs bench clean need-cargo
+.PHONY: help run build image test test-fast soak lint docs bench clean need-cargo
 
 help: ## This list
 	@echo "Twinpost: mail that stays, on two nodes."
@@ -21,6 +21,11 @@ build: need-cargo
 	@hw-tests/need run
 	@test -x $(TARGET)/release/twinpost || echo "Building Twinpost. The first time takes several minutes on two cores."
 	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
+
+image: need-cargo ## The appliance image, from Debian packages and this repository; says where it is (OUT=folder to choose)
+	@hw-tests/need image
+	$(CARGO) build --release --quiet -p twinpost -p twinpost-image
+	@CARGO="$(CARGO)" $(TARGET)/release/twinpost-image build --binary $(TARGET)/release/twinpost $(if $(OUT),--out "$(OUT)")
 
 test: need-cargo ## Everything: lints, unit and property tests, model and simulator of the pair, crash harness, real clients, faults
 	@hw-tests/need test
