@@ -16,7 +16,7 @@ version=$(ls kernel/lib/modules)
 rm -rf root; mkdir -p root/bin root/sbin root/usr/sbin root/usr/bin root/lib64 root/dev root/proc root/sys root/etc root/run root/tmp \
     root/modules root/mnt root/state root/busybox
 cp busybox/bin/busybox root/bin/
-for name in sh cat ls insmod sleep dd mkdir stty grep setsid sync echo; do ln -s busybox root/bin/$name; done
+for name in sh cat ls insmod sleep dd mkdir stty grep setsid sync echo cmp df head; do ln -s busybox root/bin/$name; done
 # Modules in the order in which they can be loaded.
 : > root/modules/order
 add() {

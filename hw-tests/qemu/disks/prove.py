@@ -80,7 +80,197 @@ def state(machine, program):
     machine.pull("1")
 
 
-PARTS = {"state": state}
+def refusals(plan):
+    return [refusal["code"] for refusal in plan["refusals"]]
+
+
+def in_sync(machine):
+    """Both arrays have both members, equal."""
+    arrays = machine.disks("arrays")
+    return [a["array"] for a in arrays] == ["state", "mail"] and all(
+        a["degraded"] == 0 and a["action"] is None and len(a["members"]) == 2 and all(m["state"] == "in_sync" for m in a["members"])
+        for a in arrays)
+
+
+def until(held, what, limit=240):
+    end = time.monotonic() + limit
+    while not held():
+        check(time.monotonic() < end, what)
+        time.sleep(0.5)
+
+
+def part(machine, bay, name):
+    """Device of a partition in a bay."""
+    for found in machine.disks("list"):
+        if found["name"] == bay:
+            device = found["disk"]["device"]
+            return next(device + str(p["number"]) for p in found["disk"]["holds"]["partitions"] if p["name"] == name)
+
+
+def same_system(machine):
+    for name in ("twinpost-esp", "twinpost-a", "twinpost-b"):
+        one, two = part(machine, "1", name), part(machine, "2", name)
+        machine.sh(f"cmp {one} {two}", limit=240)
+
+
+def boot(machine):
+    """Start; a slot of the first disk is in use as on a running node; the state volume opened."""
+    machine.start()
+    machine.sh("mkdir -p /mnt; mount -t ext4 -o ro $(ls /dev/vda2 /dev/vdb2 2>/dev/null | head -1) /mnt", check=False)
+    return machine.disks("state"), machine.disks("assemble")
+
+
+def usable_slot(machine, program, serial):
+    """Slot a of the image holds a file system, so that it can be in use."""
+    slot = machine.path("slot")
+    with open(slot, "wb") as out:
+        out.truncate(160 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", slot], check=True)
+    subprocess.run(["dd", f"if={slot}", f"of={machine.path(serial)}", "bs=1M", "seek=97", "conv=notrunc,sparse", "status=none"], check=True)
+
+
+def init(machine, program):
+    image(machine, program, "S1")
+    usable_slot(machine, program, "S1")
+    machine.disk("S2", GIB + 100 * MIB)
+    machine.put("1", "S1")
+    boot(machine)
+    check(refusals(machine.disks("init")) == ["no_disk"], "one disk")
+    machine.sh("echo keep > /state/file; sync")
+    machine.kill()
+    machine.put("2", "S2")
+    boot(machine)
+    plan = machine.disks("init")
+    check(refusals(plan) == [], plan)
+    steps = [step["step"] for step in plan["steps"]]
+    say(f"init: steps {' '.join(steps)}")
+    for number in range(1, len(plan["steps"]) + 1):
+        # The power goes after each step; the next start goes on with what is missing.
+        left = machine.disks("init")
+        check(refusals(left) == [], left)
+        if not left["steps"]:
+            break
+        machine.disks("init", "--go", "--stop-after", "1" if number < 3 else str(number))
+        machine.sh("sync")
+        check(machine.sh("cat /state/file") == "keep", "the state volume suffered")
+        machine.kill()
+        found, _ = boot(machine)
+        check(found["mounted"] == "persistent" and machine.sh("cat /state/file") == "keep", found)
+    check(machine.disks("init")["steps"] == [], "init never ends")
+    until(lambda: in_sync(machine), "the arrays were never whole")
+    same_system(machine)
+    say("power cut after each step: init went on each time; both disks are system disks and equal")
+    machine.sh("mdadm --detail /dev/md/mail | grep -q 'State : clean'")
+    machine.sh("umount /state; mdadm --stop /dev/md/state")
+    check(refusals(machine.disks("init")) == [], "what is there already is put together, not refused")
+    machine.kill()
+
+    # Either disk alone starts the node; the other order of names too.
+    for bay in ("1", "2"):
+        serial = machine.bays[bay]
+        machine.pull(bay)
+        found, arrays = boot(machine)
+        check(found["mounted"] == "persistent" and machine.sh("cat /state/file") == "keep", found)
+        check(len(arrays["running"]) == 2 and "array_degraded" in codes(arrays["faults"]), arrays)
+        machine.sh(f"echo without-{bay} > /state/last; sync; umount /state")
+        machine.sh("mdadm --stop /dev/md/state; mdadm --stop /dev/md/mail")
+        machine.kill()
+        machine.put(bay, serial)
+        if bay == "1":
+            found, arrays = boot(machine)
+            check(machine.sh("cat /state/last") == "without-1", "the older copy won")
+            until(lambda: in_sync(machine), "the disk that was away did not come back")
+            machine.sh("umount /state; mdadm --stop /dev/md/state; mdadm --stop /dev/md/mail")
+            machine.kill()
+    say("either disk alone starts the node; one that was away is brought up to date")
+
+    # Bay 2 was away just now: let it run alone as well.
+    machine.pull("1")
+    boot(machine)
+    machine.sh("echo other > /state/last; sync; umount /state; mdadm --stop /dev/md/state; mdadm --stop /dev/md/mail")
+    machine.kill()
+    machine.put("1", "S1")
+    found, arrays = boot(machine)
+    check("member_diverged" in codes(found["faults"]) + codes(arrays["faults"]), (found, arrays))
+    kept = machine.sh("cat /state/last")
+    check(all(a["degraded"] == 1 for a in machine.disks("arrays")), "copies that differ were joined")
+    loser = "1" if kept == "other" else "2"
+    plan = machine.disks("replace", loser)
+    check(refusals(plan) == ["holds_data"], plan)
+    plan = machine.disks("replace", loser, "--erase", machine.bays[loser], "--go")
+    check(refusals(plan) == [] and in_sync(machine), plan)
+    check(machine.sh("cat /state/last") == kept, "the wrong copy won")
+    say("both ran alone: never joined by themselves, and only with the disk named")
+
+
+def replace(machine, program):
+    image(machine, program, "S1")
+    usable_slot(machine, program, "S1")
+    machine.disk("S2", GIB)
+    machine.put("1", "S1")
+    machine.put("2", "S2")
+    boot(machine)
+    machine.disks("init", "--go")
+    until(lambda: in_sync(machine), "the arrays were never whole")
+    machine.sh("echo keep > /state/file; sync")
+    machine.sh("/disks watch /run/events > /dev/null 2>&1 &")
+    machine.sh("mkfs.ext4 -q /dev/md/mail; mkdir -p /data; mount /dev/md/mail /data; echo mail > /data/file; sync")
+    check(machine.disks("replace", "2")["steps"] == [], "nothing is to be done")
+    machine.pull("2")
+    machine.sh("dd if=/dev/urandom of=/data/more bs=1M count=8; sync")
+    until(lambda: machine.disks("assemble")["running"][1]["degraded"] == 1, "nobody noticed")
+    check("degraded" in machine.sh("cat /run/events"), "no event")
+    check(refusals(machine.disks("replace", "2")) == ["no_disk"], "an empty bay")
+    say("disk pulled: degraded, told, and the service goes on")
+
+    machine.disk("SMALL", 900 * MIB)
+    machine.put("2", "SMALL")
+    until(lambda: machine.disks("list")[1]["disk"], "the disk was not seen")
+    plan = machine.disks("replace", "2")
+    check(refusals(plan) == ["too_small"] and "943.7 MB" in plan["refusals"][0]["text"]["en"], plan)
+    machine.pull("2")
+    machine.disk("FOREIGN", 2 * GIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-L", "Photos", machine.path("FOREIGN")], check=True)
+    machine.put("2", "FOREIGN")
+    until(lambda: machine.disks("list")[1]["disk"], "the disk was not seen")
+    plan = machine.disks("replace", "2")
+    check(refusals(plan) == ["holds_data"] and "Photos" in plan["refusals"][0]["text"]["en"], plan)
+    check("error" not in machine.disks("replace", "2", "--go"), "a refused plan is no error of the program")
+    machine.pull("2")
+    check(subprocess.run(["e2label", machine.path("FOREIGN")], capture_output=True, text=True).stdout.strip() == "Photos", "destroyed")
+    say("too small: refused with both sizes; foreign: refused until named, and untouched")
+
+    machine.put("2", "FOREIGN")
+    until(lambda: machine.disks("list")[1]["disk"], "the disk was not seen")
+    began = time.monotonic()
+    said = machine.disks("replace", "2", "--erase", "FOREIGN", "--go")
+    check(refusals(said) == [] and in_sync(machine), (said, machine.disks("arrays")))
+    same_system(machine)
+    check("whole" in machine.sh("cat /run/events"), machine.sh("cat /run/events"))
+    say(f"named: replaced and rebuilt in {time.monotonic() - began:.0f} s, told by events")
+
+    machine.pull("2")
+    machine.sh("echo new > /data/new; sync")
+    until(lambda: machine.disks("assemble")["running"][1]["degraded"] == 1, "nobody noticed")
+    machine.put("2", "FOREIGN")
+    until(lambda: machine.disks("list")[1]["disk"], "the disk was not seen")
+    plan = machine.disks("replace", "2")
+    check(refusals(plan) == [], plan)
+    machine.disks("replace", "2", "--go")
+    check(in_sync(machine), machine.disks("arrays"))
+    say("the same disk put back under another name: taken back without naming it")
+
+    machine.sh("umount /data; umount /state; mdadm --stop /dev/md/mail; mdadm --stop /dev/md/state")
+    machine.kill()
+    machine.pull("1")
+    found, arrays = boot(machine)
+    check(found["mounted"] == "persistent" and machine.sh("cat /state/file") == "keep", found)
+    machine.sh("mkdir -p /data; mount /dev/md/mail /data; cat /data/more > /dev/null")
+    check(machine.sh("cat /data/new") == "new", "lost")
+    say("the new disk alone has everything")
+
+
+PARTS = {"state": state, "init": init, "replace": replace}
 
 
 def main():

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use twinpost_disks::layout::{Layout, entries};
 use twinpost_disks::table::{self, Table};
-use twinpost_disks::{Machine, Port};
+use twinpost_disks::{Machine, Options, Order, Port};
 
 /// The disk behind a slot of the PCI bus.
 fn disk_at(slot: u32) -> Option<std::path::PathBuf> {
@@ -43,6 +43,54 @@ fn image(path: &str, bytes: u64) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Options behind the words of an order.
+#[derive(Default)]
+struct Flags {
+    go: bool,
+    stop_after: Option<usize>,
+    wait: bool,
+    options: Options,
+}
+
+fn flags(words: &[&str]) -> Result<Flags, Box<dyn std::error::Error>> {
+    let mut out = Flags { wait: true, ..Flags::default() };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().copied().ok_or(format!("{word} needs a value"));
+        match *word {
+            "--go" => out.go = true,
+            "--no-wait" => out.wait = false,
+            "--single" => out.options.single = true,
+            "--erase" => out.options.erase.push(value()?.into()),
+            "--bay" => out.options.bays.push(value()?.into()),
+            "--stop-after" => out.stop_after = Some(value()?.parse()?),
+            _ => return Err(format!("no such option: {word}").into()),
+        }
+    }
+    Ok(out)
+}
+
+async fn order(machine: &Machine, order: Order, flags: &Flags) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+    let plan = machine.plan(&order).await;
+    if flags.go && plan.possible() {
+        let tell = |progress: twinpost_disks::Progress| {
+            let line = serde_json::json!({"progress": progress});
+            let _ = writeln!(std::io::stdout().lock(), "{line}");
+        };
+        machine.carry_out_some(&plan, flags.stop_after.unwrap_or(usize::MAX), &tell).await?;
+    }
+    Ok(serde_json::to_value(plan)?)
+}
+
+async fn watch(machine: &Machine, path: &str) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+    let mut events = machine.watch()?;
+    let mut file = std::fs::File::create(path)?;
+    while let Some(event) = events.recv().await {
+        writeln!(file, "{}", serde_json::to_string(&event)?)?;
+    }
+    Ok(serde_json::json!("ended"))
+}
+
 async fn run(args: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
     let machine = Machine::new(ports());
     Ok(match args {
@@ -54,6 +102,20 @@ async fn run(args: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Err
         ["assemble"] => serde_json::to_value(machine.assemble().await)?,
         ["state"] => serde_json::to_value(machine.open_state().await)?,
         ["arrays"] => serde_json::to_value(machine.arrays())?,
+        ["watch", path] => watch(&machine, path).await?,
+        ["init", rest @ ..] => {
+            let flags = flags(rest)?;
+            order(&machine, Order::Init(flags.options.clone()), &flags).await?
+        }
+        ["replace", bay, rest @ ..] => {
+            let flags = flags(rest)?;
+            let erase = flags.options.erase.clone();
+            order(&machine, Order::Replace { bay: (*bay).into(), erase, wait: flags.wait }, &flags).await?
+        }
+        ["install", source, rest @ ..] => {
+            let flags = flags(rest)?;
+            order(&machine, Order::Install { source: source.into(), options: flags.options.clone() }, &flags).await?
+        }
         other => return Err(format!("no such order: {other:?}").into()),
     })
 }

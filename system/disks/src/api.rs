@@ -1,5 +1,6 @@
 //! The words of this crate: ports, disks, what they hold, arrays, plans and their refusals. No input or output here.
 
+use crate::layout::Place;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -339,9 +340,35 @@ pub struct Options {
     pub single: bool,
 }
 
+/// An order that a plan is made for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "order")]
+pub enum Order {
+    /// Makes both disks system disks and the mail array on them.
+    Init(Options),
+    /// Takes the disk of a bay into the arrays.
+    Replace {
+        /// Which bay.
+        bay: String,
+        /// Serial numbers of disks that hold something and may be erased.
+        erase: Vec<String>,
+        /// Ends only when the arrays are whole.
+        wait: bool,
+    },
+    /// Copies the system of a medium to disks.
+    Install {
+        /// The medium: a whole disk, or a disk image.
+        source: PathBuf,
+        /// To where.
+        options: Options,
+    },
+}
+
 /// What would be done: shown before it is done, and what is done is exactly this or nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
+    /// What it is the answer to.
+    pub order: Order,
     /// The disks that it is about.
     pub disks: Vec<PlanDisk>,
     /// In this order. Empty with no refusals: everything is there already.
@@ -357,6 +384,14 @@ impl Plan {
     #[must_use]
     pub fn possible(&self) -> bool {
         self.refusals.is_empty()
+    }
+
+    /// A later plan does the same to the same disks. Their temperature, or how far a rebuild is, does not matter.
+    #[must_use]
+    pub fn same(&self, later: &Self) -> bool {
+        let disk = |of: &PlanDisk| (of.bay.clone(), of.disk.serial.clone(), of.disk.bytes, of.disk.holds.clone(), of.erased);
+        let disks = |plan: &Self| plan.disks.iter().map(disk).collect::<Vec<_>>();
+        self.order == later.order && self.steps == later.steps && disks(self) == disks(later) && self.refusals == later.refusals
     }
 }
 
@@ -395,10 +430,12 @@ pub enum Step {
         /// Bay.
         bay: String,
     },
-    /// Writes the partition table.
+    /// Writes the partition table. The ends of partitions that are new are made zero before, so that nothing old can be found in them.
     Table {
         /// Bay.
         bay: String,
+        /// Its partitions.
+        places: Vec<Place>,
     },
     /// Copies a system partition and reads it back.
     Copy {

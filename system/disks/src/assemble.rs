@@ -144,6 +144,19 @@ impl Machine {
         Some(status)
     }
 
+    /// The disk of this bay and the running array were used without each other.
+    pub(crate) async fn diverged(&self, bay: &str) -> bool {
+        for array in Array::ALL {
+            let Some(status) = self.array_status(array) else { continue };
+            let candidates = self.candidates(array, &mut Vec::new()).await;
+            let running = self.own_arrays(&[status]).await.first().copied();
+            if choose(candidates, running, &[]).diverged.iter().any(|candidate| candidate.bay == bay) {
+                return true;
+            }
+        }
+        false
+    }
+
     async fn start(&self, array: Array, members: &[Candidate]) -> Result<(), Error> {
         if let Some(left) = self.array_status(array) {
             // What an earlier try left, inactive.

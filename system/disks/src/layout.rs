@@ -113,21 +113,35 @@ impl Layout {
         self.with(disk_bytes, self.state_bytes(disk_bytes), None)
     }
 
-    /// All five, with given sizes of the state and mail partitions: those of the disk beside it.
+    /// All five, with a state partition of this size and a mail partition of at least the smallest, or of exactly `mail_bytes`.
     pub fn with(&self, disk_bytes: u64, state_bytes: u64, mail_bytes: Option<u64>) -> Result<Vec<Place>, TooSmall> {
         let mut places = self.system();
         let state_start = self.system_end();
         let mail_start = state_start + state_bytes;
-        // A disk beside a given one needs no margin: only room for the second table.
-        let end = if mail_bytes.is_some() { disk_bytes.saturating_sub(MIB) / MIB * MIB } else { Self::end(disk_bytes) };
         let wanted = mail_bytes.unwrap_or(self.mail_min_bytes);
-        if mail_start + wanted > end {
-            return Err(TooSmall { has_bytes: disk_bytes, needs_bytes: mail_start + wanted + MIB });
+        if mail_start + wanted > Self::end(disk_bytes) {
+            // With the margin, a thousandth, rounded up.
+            let needs_bytes = mail_start + wanted;
+            return Err(TooSmall { has_bytes: disk_bytes, needs_bytes: needs_bytes + (needs_bytes / 999).clamp(MIB, GIB) + MIB });
         }
+        let mail_bytes = mail_bytes.unwrap_or(Self::end(disk_bytes) - mail_start);
         places.push(Place { name: STATE.into(), start_bytes: state_start, bytes: state_bytes });
-        places.push(Place { name: MAIL.into(), start_bytes: mail_start, bytes: mail_bytes.unwrap_or(end - mail_start) });
+        places.push(Place { name: MAIL.into(), start_bytes: mail_start, bytes: mail_bytes });
         Ok(places)
     }
+}
+
+/// Whether a disk can have the partitions of another one: no margin is needed then, only room for the second table.
+pub fn fits(disk_bytes: u64, places: &[Place]) -> Result<(), TooSmall> {
+    let end = places.iter().map(|place| place.start_bytes + place.bytes).max().unwrap_or(0);
+    if end + MIB > disk_bytes { Err(TooSmall { has_bytes: disk_bytes, needs_bytes: end + MIB }) } else { Ok(()) }
+}
+
+/// As places: what a table holds.
+#[must_use]
+pub fn places(partitions: &[Partition]) -> Vec<Place> {
+    let place = |of: &Partition| Place { name: of.name.clone(), start_bytes: of.start_bytes, bytes: of.bytes };
+    partitions.iter().map(place).collect()
 }
 
 /// A disk that cannot hold what it should.
@@ -211,9 +225,8 @@ mod tests {
     fn a_slightly_smaller_disk_replaces() {
         let layout = Layout::default();
         let first = layout.whole(500_107_862_016).unwrap();
-        let second = layout.with(500_107_862_016 - 100 * MIB, first[3].bytes, Some(first[4].bytes)).unwrap();
-        assert_eq!(first, second);
-        let error = layout.with(250_059_350_016, first[3].bytes, Some(first[4].bytes)).unwrap_err().text();
+        assert_eq!(fits(500_107_862_016 - 100 * MIB, &first), Ok(()));
+        let error = fits(250_059_350_016, &first).unwrap_err().text();
         assert!(error.en.contains("250.0 GB") && error.en.contains("499.6 GB"), "{error}");
     }
 
@@ -233,8 +246,8 @@ mod tests {
                     prop_assert_eq!(layout.with(disk, places[3].bytes, Some(places[4].bytes)), Ok(places));
                 }
                 Err(error) => {
-                    prop_assert!(disk < layout.min_disk_bytes() || disk >= layout.large_bytes, "{disk}");
-                    prop_assert!(error.needs_bytes > 0);
+                    prop_assert!(disk < layout.min_disk_bytes(), "{disk}");
+                    prop_assert!(error.has_bytes < error.needs_bytes && layout.whole(error.needs_bytes).is_ok());
                 }
             }
             if disk >= layout.min_disk_bytes() {

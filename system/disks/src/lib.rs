@@ -12,19 +12,25 @@
 mod api;
 mod arrays;
 mod assemble;
+mod carry;
+mod copy;
 mod device;
 mod error;
 mod health;
+mod install;
 pub mod layout;
 mod md_super;
+mod plan;
 mod probe;
+mod see;
 mod state;
 mod sysfs;
 pub mod table;
+mod watch;
 
 pub use api::{
     Action, Array, ArrayEvent, ArrayStatus, Arrays, Bay, Disk, Fault, Health, Holds, Member, MemberState, Mounted, OnProgress,
-    Options, Partition, Plan, PlanDisk, Port, Progress, Refusal, StateVolume, Step, Text, Twinpost, Whose,
+    Options, Order, Partition, Plan, PlanDisk, Port, Progress, Refusal, StateVolume, Step, Text, Twinpost, Whose,
 };
 pub use error::Error;
 
@@ -139,6 +145,7 @@ impl Machine {
 
 /// Every parser of this crate with arbitrary bytes.
 pub fn fuzz(data: &[u8]) {
+    install::installed(&mut data.to_vec());
     md_super::fuzz(data);
     health::fuzz(data);
     probe::fuzz(data);

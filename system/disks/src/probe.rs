@@ -182,7 +182,14 @@ impl Machine {
         out
     }
 
-    async fn disk(&self, port: &Port, block: &Block, arrays: &[crate::ArrayStatus], own: &[Uuid], health: bool) -> Disk {
+    pub(crate) async fn disk(
+        &self,
+        port: &Port,
+        block: &Block,
+        arrays: &[crate::ArrayStatus],
+        own: &[Uuid],
+        health: bool,
+    ) -> Disk {
         let holds = self.holds(block, own).await;
         let all = arrays.iter().flat_map(|status| status.members.iter().cloned());
         let mut members: Vec<Member> = all.filter(|member| member.bay.as_deref() == Some(port.bay.as_str())).collect();
