@@ -168,7 +168,7 @@ impl<'a> Entries<'a> {
     /// # Errors
     /// [`Error::Io`]
     pub fn tidy(&mut self) -> Result<(), Error> {
-        self.remove_where(|name| is_prepared(name))
+        self.remove_where(is_prepared)
     }
 
     /// No entry of this slot any more: it cannot boot.

@@ -273,6 +273,9 @@ fn part<'a>(manifest: &'a Manifest, name: &str) -> Result<&'a bundle::Part, Erro
     manifest.part(name).ok_or_else(|| Error::Manifest(format!("there is no part {name}")))
 }
 
+/// Bays whose disk did not hold the running system, and whether it does now.
+pub type Healed = Vec<(String, Result<(), Text>)>;
+
 /// What a start found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
@@ -285,7 +288,7 @@ pub struct Started {
     /// Bays without a boot partition.
     pub missing: Vec<(String, Text)>,
     /// Bays whose disk now holds the running system as the others do, or why not; see [`heal`].
-    pub healed: Vec<(String, Result<(), Text>)>,
+    pub healed: Healed,
 }
 
 /// Call once after each start of the node (also again after a start of the daemon alone: `again`, which counts nothing).
@@ -319,18 +322,13 @@ pub fn started(platform: &dyn Platform, again: bool) -> Result<Started, Error> {
 ///
 /// # Errors
 /// [`Error`]
-pub fn heal(platform: &dyn Platform, progress: Progress<'_>) -> Result<Vec<(String, Result<(), Text>)>, Error> {
+pub fn heal(platform: &dyn Platform, progress: Progress<'_>) -> Result<Healed, Error> {
     let mut boots = Boots::open(platform)?;
     let slot = platform.running()?.slot;
     heal_all(platform, &mut boots, slot, progress)
 }
 
-fn heal_all(
-    platform: &dyn Platform,
-    boots: &mut Boots,
-    slot: Slot,
-    progress: Progress<'_>,
-) -> Result<Vec<(String, Result<(), Text>)>, Error> {
+fn heal_all(platform: &dyn Platform, boots: &mut Boots, slot: Slot, progress: Progress<'_>) -> Result<Healed, Error> {
     let mut found = Vec::new();
     boots.each(|entries| {
         found.push(entries.list()?.into_iter().find(|entry| entry.slot == slot && entry.tries.is_none()));

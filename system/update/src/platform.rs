@@ -1,4 +1,4 @@
-//! What an update touches on a machine, as traits: the tests have one whose power can be cut after every effect.
+//! What an update touches on a machine, as traits: the real one is [`crate::linux`], the tests have one whose power can be cut after every effect.
 //!
 //! Contract: calls that change something are single effects, in the order in which they are made; what was not synced may be lost, half or whole, when the power goes. All
 //! calls block. [`Platform::store`] is atomic and durable.

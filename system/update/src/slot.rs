@@ -53,7 +53,7 @@ impl Slot {
     /// The slot that runs, by the word `twinpost.slot=` of a kernel command line. The last one counts, as the kernel has it.
     #[must_use]
     pub fn running(cmdline: &str) -> Option<Self> {
-        cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix("twinpost.slot=")).last().and_then(Self::parse)
+        cmdline.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix("twinpost.slot=")).and_then(Self::parse)
     }
 }
 

@@ -37,8 +37,10 @@ fn sample() -> &'static [u8] {
     MADE.get_or_init(|| made(&[&key(1), &key(2)]))
 }
 
+type Pieces = Vec<(String, u64, Vec<u8>)>;
+
 /// What came out before the end or the error, and the end.
-fn taken(source: impl Read, keys: &Keys) -> (Vec<(String, u64, Vec<u8>)>, Result<(), Error>) {
+fn taken(source: impl Read, keys: &Keys) -> (Pieces, Result<(), Error>) {
     let mut pieces = Vec::new();
     let result = Reader::open(source, keys).and_then(|mut reader| {
         reader.chunks(|part, offset, bytes| {
