@@ -21,6 +21,7 @@ mod image;
 mod machine;
 pub mod observe;
 pub mod pair;
+mod partition;
 mod patch;
 mod place;
 pub mod qemu;

@@ -136,6 +136,26 @@ impl Machine {
         change(&mut lock(&self.options));
     }
 
+    /// What counts from the next start on, as it is now.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        lock(&self.options).clone()
+    }
+
+    /// Writes garbage over the first 64 MiB of a partition of a disk (bay 0 or 1) while the machine is off.
+    ///
+    /// # Errors
+    /// The machine is on, the disk has no such partition, or `qemu-io` refuses.
+    pub fn damage(&self, bay: usize, partition: &str) -> Result<()> {
+        let wrong = |what: &str| Error::Setting { what: format!("bay {} of node {}: {what}", bay + 1, self.name) };
+        if self.is_on() {
+            return Err(wrong("the machine is on"));
+        }
+        let disk = lock(&self.bays)[bay].clone().ok_or_else(|| wrong("it is empty"))?;
+        let (first, bytes) = crate::partition::find(&disk, partition)?;
+        crate::partition::fill(&disk, first, bytes.min(64 << 20), 0xa5)
+    }
+
     /// What is in its bays.
     #[must_use]
     pub fn bays(&self) -> [Option<Disk>; 2] {

@@ -172,10 +172,10 @@ impl<R: Rig> Pair<R> {
     /// # Errors
     /// IMAP refuses.
     pub fn mailbox(&self, person: &str) -> Result<HashMap<String, usize>> {
-        let at = self.at(143);
+        let at = self.at(993);
         let password = self.founded.passwords.get(person).cloned().unwrap_or_default();
         let asked = self.as_client(|| -> std::io::Result<_> {
-            let line = Line::plain_within(at, Duration::from_secs(10), Duration::from_secs(60))?;
+            let line = Line::tls_unchecked(at, Duration::from_secs(10), Duration::from_secs(60))?;
             Ok(Imap::sign_in_on(line, person, &password)?.message_ids("INBOX"))
         })?;
         asked.map_err(Error::io(format!("read the mailbox of {person}")))
@@ -240,16 +240,16 @@ impl<R: Rig> Pair<R> {
     }
 
     /// Fetches the journals of the nodes that still answer, for a person who looks for a cause.
-    pub fn keep_journals(&self) {
+    pub fn keep_journals(&self, name: &str) {
         for node in NODES {
             if self.rig.console(node).attend(Duration::from_secs(5)).is_err() {
                 continue;
             }
-            for (name, words) in
-                [("journal", "support journal"), ("status", "--json pair status"), ("boot", "--json node status")]
+            for (what, words) in
+                [("journal", "node journal"), ("status", "--json pair status"), ("boot", "--json node status")]
             {
                 if let Ok(answer) = self.rig.console(node).order(words) {
-                    self.rig.timeline().keep(&format!("{node}-{name}.txt"), answer.text.as_bytes());
+                    self.rig.timeline().keep(&format!("{name}-{node}-{what}.txt"), answer.text.as_bytes());
                 }
             }
         }

@@ -34,10 +34,67 @@ fn tls(tcp: TcpStream, peer: SocketAddr, ca: &Path) -> Result<Io> {
         .map_err(Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    start(tcp, peer, config)
+}
+
+fn start(tcp: TcpStream, peer: SocketAddr, config: ClientConfig) -> Result<Io> {
     let connection = ClientConnection::new(Arc::new(config), ServerName::IpAddress(peer.ip().into())).map_err(Error::other)?;
     let mut stream = StreamOwned::new(connection, tcp);
     stream.conn.complete_io(&mut stream.sock)?;
     Ok(Io::Tls(Box::new(stream)))
+}
+
+/// A client that believes every certificate: the tests know whom they speak to by the network that they made themselves.
+mod unchecked {
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::{CryptoProvider, aws_lc_rs};
+    use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+    use std::sync::Arc;
+
+    #[derive(Debug)]
+    struct Anyone(CryptoProvider);
+
+    impl ServerCertVerifier for Anyone {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        }
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        }
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+
+    pub(super) fn config() -> std::io::Result<ClientConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(std::io::Error::other)?;
+        let anyone = Arc::new(Anyone(aws_lc_rs::default_provider()));
+        Ok(builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth())
+    }
 }
 
 impl Line {
@@ -62,6 +119,14 @@ impl Line {
     pub fn tls(peer: SocketAddr, ca: &Path) -> Result<Self> {
         let mut line = Self::plain(peer)?;
         line.start_tls(ca)?;
+        Ok(line)
+    }
+
+    /// Connects with TLS from the first byte to a server whose certificate nobody has checked yet, as that of a new appliance.
+    pub fn tls_unchecked(peer: SocketAddr, connect: Duration, answer: Duration) -> Result<Self> {
+        let mut line = Self::plain_within(peer, connect, answer)?;
+        let Io::Plain(tcp) = &line.io else { unreachable!("it was made plain") };
+        line.io = start(tcp.try_clone()?, peer, unchecked::config()?)?;
         Ok(line)
     }
 
