@@ -5,7 +5,7 @@ TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build image test test-fast soak lint docs bench clean need-cargo
+.PHONY: help run pair build image test test-fast soak lint docs bench clean need-cargo
 
 help: ## This list
 	@echo "Twinpost: mail that stays, on two nodes."
@@ -16,6 +16,11 @@ help: ## This list
 
 run: build ## Build, then start a pair of nodes here (Ctrl-C stops it, everything is kept)
 	@exec $(TARGET)/release/twinpost up --dir "$(DIR)"
+
+pair: image ## Two machines with the image in QEMU, left running to play with (Ctrl-C stops them, disks are kept; needs root)
+	@hw-tests/need pair
+	$(CARGO) build --release --quiet -p twinpost-rig
+	@exec $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CARGO_TARGET_DIR) $(TARGET)/release/twinpost-rig --dir "$(DIR)/machines" pair
 
 build: need-cargo
 	@hw-tests/need run

@@ -7,6 +7,7 @@
 //! Failure classes: [`Error`] says what was tried on what; a capability that is missing is an [`Error::Cannot`].
 
 mod accel;
+mod bench;
 pub mod blocklog;
 mod bmc;
 mod capability;
@@ -33,6 +34,7 @@ mod timeline;
 pub mod wait;
 
 pub use accel::Accel;
+pub use bench::Bench;
 pub use bmc::{Bmc, Mains, PASSWORD as SWITCH_PASSWORD, USER as SWITCH_USER};
 pub use capability::{Capabilities, Capability};
 pub use console::Console;
