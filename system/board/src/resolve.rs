@@ -297,7 +297,12 @@ impl Found {
                 }
             }
         });
-        let device = device.map(|d| Path::new("/dev").join(d.name));
+        let mut device = device.map(|d| Path::new("/dev").join(d.name));
+        // This one is older than the kernel's class of watchdogs and has the miscellaneous device alone.
+        let misc = self.sys.root().join("class/misc/watchdog").exists() && self.sys.root().join("module").join(module).exists();
+        if device.is_none() && watchdog.driver == WatchdogDriver::IpmiWatchdog && misc {
+            device = Some("/dev/watchdog".into());
+        }
         // Before its module is loaded nobody knows.
         if device.is_none() && self.sys.root().join("module").join(module).exists() {
             roles.say(

@@ -27,7 +27,7 @@ fn all_boards_of_this_repository_are_sound() {
     let boards = Boards::load_all(&repository());
     assert!(boards.faults.is_empty(), "{}", boards.faults.join("\n"));
     assert!(boards.named("qemu-pc").is_ok() && boards.named(GENERIC).is_ok());
-    assert!(boards.boards.len() >= 2, "{:?}", boards.boards.iter().map(Board::full_name).collect::<Vec<_>>());
+    assert!(boards.boards.len() >= 6, "{:?}", boards.boards.iter().map(Board::full_name).collect::<Vec<_>>());
     for board in boards.boards.iter().filter(|b| !b.matches.is_empty()) {
         for pattern in &board.matches {
             // A machine that says exactly this is this board.

@@ -161,3 +161,54 @@ fn disks_of_every_kind_of_controller_are_found_by_their_port() {
     assert!(roles.bays[1].led.as_ref().is_some_and(|led| led.ends_with("Slot 07/locate")), "{:?}", roles.bays[1]);
     assert!(roles.missing[0].en.contains("the controller itself is not there"), "{:?}", roles.missing);
 }
+
+/// A server board with these two network ports, disks on ports 0 and 1 of its SATA controller, two UARTs and a BMC.
+fn server(name: &str, nics: [&str; 2], sata: &str) -> Tree {
+    let tree = Tree::new();
+    tree.dmi(&[
+        ("board_vendor", "Supermicro"),
+        ("board_name", name),
+        ("sys_vendor", "Supermicro"),
+        ("product_name", "Super Server"),
+    ]);
+    for (number, way) in nics.into_iter().enumerate() {
+        tree.nic(way, "", &format!("eth{number}"), &format!("02:00:00:00:00:0{number}"), Some("1\n"));
+    }
+    // libata counts controllers' ports through: this one is not the first.
+    tree.sata(sata, 7, 0, "sdb");
+    tree.sata(sata, 8, 1, "sdc");
+    tree.sata(sata, 9, 2, "sda");
+    tree.tty_s(0, 0x3f8, Some(4));
+    tree.tty_s(1, 0x2f8, Some(4));
+    tree.write("class/hwmon/hwmon3/name", "coretemp\n");
+    tree.write("class/hwmon/hwmon3/temp1_input", "41000\n");
+    tree.folder("module/ipmi_watchdog");
+    tree.folder("class/misc/watchdog");
+    tree
+}
+
+#[test]
+fn the_servers_have_their_roles() {
+    let x11 = "0000:00:17.0";
+    for (name, board, nics, sata) in [
+        ("X11SSM-F", "supermicro-x11ssm-f", ["0000:00:1d.0/0000:05:00.0", "0000:00:1d.1/0000:06:00.0"], x11),
+        ("X11SSH-F", "supermicro-x11ssh-f", ["0000:00:1c.0/0000:02:00.0", "0000:00:1c.1/0000:03:00.0"], x11),
+        ("X11SSH-LN4F", "supermicro-x11ssh-f", ["0000:00:1c.0/0000:02:00.0", "0000:00:1c.1/0000:03:00.0"], x11),
+        ("X10SLM+-F", "supermicro-x10slm-f", ["0000:00:1c.2/0000:03:00.0", "0000:00:1c.3/0000:04:00.0"], "0000:00:1f.2"),
+    ] {
+        let tree = server(name, nics, sata);
+        let (detected, roles) = found(&tree, None);
+        assert_eq!((detected.board.name.as_str(), detected.faults.len()), (board, 0));
+        assert_eq!(missing(&roles), Vec::<&str>::new(), "{:?}", roles.missing);
+        let ports = [NicRole::Lan, NicRole::Pair].map(|role| roles.interface(role).and_then(|i| i.name.as_deref()));
+        assert_eq!(ports, [Some("eth0"), Some("eth1")]);
+        let disks: Vec<_> = roles.bays.iter().map(|b| b.device.as_deref().and_then(Path::to_str)).collect();
+        assert_eq!(disks, [Some("/dev/sdb"), Some("/dev/sdc")]);
+        let heartbeat = roles.serial(SerialRole::Heartbeat).and_then(|s| s.device.clone());
+        assert_eq!(heartbeat, Some(PathBuf::from("/dev/ttyS1")));
+        let watchdog = roles.watchdog.expect("the BMC's");
+        assert_eq!((watchdog.parameters, watchdog.device), (vec!["timeout=10".to_owned()], Some(PathBuf::from("/dev/watchdog"))));
+        assert!(roles.sensors[0].file.as_ref().is_some_and(|f| f.ends_with("hwmon3/temp1_input")));
+        assert!(!detected.board.unknown.is_empty(), "what is not publicly known is said");
+    }
+}
