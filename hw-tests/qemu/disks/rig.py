@@ -88,13 +88,14 @@ class Machine:
                 time.sleep(0.05)
 
     def ready(self, end):
-        # What is sent before the shell reads may be lost with the line's settings: ask until it answers the newest question.
+        # What is sent before the shell reads may be lost with the line's settings, also in part: ask until it answers the newest question. A
+        # backslash keeps the echo of a line from being taken for its answer; half of a pair of quotes would swallow all that follows.
         self.rest = b""
         self.line.settimeout(1)
         asked = 0
         while f"ready-{asked}\n".encode() not in self.rest.replace(b"\r", b""):
             asked += 1
-            self.line.sendall(f"\necho re''ady-{asked}\n".encode())
+            self.line.sendall(f"\necho re\\ady-{asked}\n".encode())
             try:
                 while f"ready-{asked}".encode() + b"\n" not in self.rest.replace(b"\r", b""):
                     self.rest += self.line.recv(4096)

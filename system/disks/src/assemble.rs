@@ -23,8 +23,23 @@ struct Candidate {
     name: String,
     device: PathBuf,
     found: Super,
+    /// The array was made on this machine.
+    here: bool,
     /// The system was booted from its disk.
     boot: bool,
+}
+
+/// What marks the arrays that were made on this machine: half of their identifiers is made from the machine's own (SMBIOS 7.2.1). Many machines
+/// have none, and some makers give the same one to all; then the mark says nothing and the other rules decide.
+fn mark(sys: &Path) -> Option<[u8; 8]> {
+    let said = crate::sysfs::text(sys.join("class/dmi/id/product_uuid"));
+    let machine: Uuid = said.parse().ok().filter(|id: &Uuid| !id.is_nil() && !id.is_max())?;
+    let digest = blake3::hash(machine.as_bytes());
+    digest.as_bytes()[..8].try_into().ok()
+}
+
+fn marked(array: Uuid, mark: Option<[u8; 8]>) -> bool {
+    mark.is_some_and(|mark| array.as_bytes()[8..] == mark)
 }
 
 /// Who is put together and who not.
@@ -38,14 +53,14 @@ struct Choice {
     foreign: Vec<Candidate>,
 }
 
-/// Which of the candidates are this node's array: the one that runs, else that of the boot disk, else that with more members, else that
-/// of the first bay. `with`: bays whose state volume was chosen; their mail belongs to it.
+/// Which of the candidates are this node's array: the one that runs, else one that was made on this machine, else that of the boot disk, else that
+/// with more members, else that of the first bay. `with`: bays whose state volume was chosen; their mail belongs to it.
 fn choose(candidates: Vec<Candidate>, running: Option<Uuid>, with: &[String]) -> Choice {
     let rank = |array: Uuid| {
         let of = || candidates.iter().filter(move |candidate| candidate.found.array == array);
         let first = candidates.iter().position(|candidate| candidate.found.array == array).unwrap_or(usize::MAX);
         (
-            running == Some(array),
+            of().any(|candidate| candidate.here),
             of().any(|candidate| with.contains(&candidate.bay)),
             of().any(|candidate| candidate.boot),
             of().count(),
@@ -89,6 +104,7 @@ impl Machine {
 
     async fn candidates(&self, array: Array, faults: &mut Vec<Fault>) -> Vec<Candidate> {
         let mut out = Vec::new();
+        let mark = mark(&self.paths.sys);
         for (port, block) in self.blocks().await {
             let Some(block) = block else { continue };
             let boot = self.in_use(&block);
@@ -96,7 +112,8 @@ impl Machine {
                 Ok(Some(system)) => {
                     let (Some(found), Some(part)) = (system.of(array), block.part(array.partition())) else { continue };
                     let (bay, name, device) = (port.bay.clone(), part.name.clone(), part.device.clone());
-                    out.push(Candidate { bay, name, device, found: found.clone(), boot });
+                    let here = marked(found.array, mark);
+                    out.push(Candidate { bay, name, device, found: found.clone(), here, boot });
                 }
                 Ok(None) => {}
                 Err(error) => faults.push(unreadable(&port.bay, &error)),
@@ -233,6 +250,17 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Identifier of a new array.
+    pub(crate) fn new_array_id(&self) -> Uuid {
+        let mut bytes = Uuid::new_v4().into_bytes();
+        if let Some(mark) = mark(&self.paths.sys) {
+            bytes[8..].copy_from_slice(&mark);
+        }
+        Uuid::from_bytes(bytes)
+    }
+}
+
 pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
@@ -299,7 +327,7 @@ mod tests {
 
     fn candidate(bay: u32, found: Super) -> Candidate {
         let name = format!("vd{bay}4");
-        Candidate { bay: bay.to_string(), device: format!("/dev/{name}").into(), name, found, boot: false }
+        Candidate { bay: bay.to_string(), device: format!("/dev/{name}").into(), name, found, here: false, boot: false }
     }
 
     fn bays(list: &[Candidate]) -> Vec<&str> {
@@ -335,9 +363,36 @@ mod tests {
         assert_eq!(bays(&choice.members), ["2"], "the mail that stands beside the chosen state");
         let choice = choose(vec![other.clone(), Candidate { boot: true, ..own.clone() }], None, &[]);
         assert_eq!(bays(&choice.members), ["2"], "the boot disk's");
+        let (here, boot) = (Candidate { here: true, ..own.clone() }, Candidate { boot: true, ..other.clone() });
+        assert_eq!(
+            bays(&choose(vec![boot, here], None, &["1".into()]).members),
+            ["2"],
+            "made on this machine, before all others"
+        );
         assert_eq!(bays(&choose(all(), None, &[]).members), ["1"], "else the first bay's");
         assert_eq!(choose(Vec::new(), None, &[]), Choice::default());
         assert!(choose(all(), Some(Uuid::from_u128(1)), &[]).members.is_empty(), "the array that runs is of neither");
+    }
+
+    #[test]
+    fn arrays_know_their_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = folder.path().join("class/dmi/id");
+        std::fs::create_dir_all(&id).unwrap();
+        let mut machine = Machine::new(Vec::new());
+        machine.paths.sys = folder.path().into();
+        for (said, known) in
+            [("", false), ("00000000-0000-0000-0000-000000000000", false), ("4c4c4544-0038-4a10-8053-b7c04f4c5931", true)]
+        {
+            std::fs::write(id.join("product_uuid"), said).unwrap();
+            let (one, two) = (machine.new_array_id(), machine.new_array_id());
+            assert_ne!(one, two);
+            assert_eq!(marked(one, mark(folder.path())), known, "{said}");
+            assert_eq!(marked(two, mark(folder.path())), known, "{said}");
+        }
+        let other = machine.new_array_id();
+        std::fs::write(id.join("product_uuid"), "4c4c4544-0038-4a10-8053-b7c04f4c5932").unwrap();
+        assert!(!marked(other, mark(folder.path())));
     }
 
     proptest! {

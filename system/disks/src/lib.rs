@@ -27,6 +27,7 @@ mod state;
 mod sysfs;
 pub mod table;
 mod watch;
+pub mod words;
 
 pub use api::{
     Action, Array, ArrayEvent, ArrayStatus, Arrays, Bay, Disk, Fault, Health, Holds, Member, MemberState, Mounted, OnProgress,

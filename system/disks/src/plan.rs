@@ -96,6 +96,46 @@ fn same_sectors(source: &Seen, target: &Seen) -> Result<(), Refusal> {
     ))
 }
 
+/// The disk holds the same system and nothing else, and the running system reads its slot beside that of the source: both disks were installed
+/// together. There is nothing to erase; what is in use is equal already, because both slots were verified by the same hash.
+fn twin(source: &Seen, target: &Seen) -> bool {
+    let (Some(one), Some(other)) = (&source.system, &target.system) else { return false };
+    let system = |found: &crate::probe::System| {
+        let mut places = layout::places(&found.table.partitions);
+        places.retain(|place| layout::SYSTEM.contains(&place.name.as_str()));
+        places
+    };
+    let ours = |name: &str| layout::SYSTEM.contains(&name) || matches!(name, layout::STATE | layout::MAIL);
+    let only_slots = |name: &str| matches!(name, layout::SLOT_A | layout::SLOT_B);
+    target.disk.in_use
+        && !target.block.held
+        && target.block.parts.iter().all(|part| !part.held || only_slots(&part.label))
+        && other.table.partitions.iter().all(|partition| ours(&partition.name))
+        && other.state.is_none()
+        && other.mail.is_none()
+        && system(one) == system(other)
+}
+
+/// The steps by which a disk becomes a system disk; whether something is destroyed by them.
+fn join(source: &Seen, target: &Seen, erase: &[String], places: &[Place], plan: &mut Plan, steps: &mut Vec<Step>) -> bool {
+    let (from, bay) = (&source.port.bay, &target.port.bay);
+    check_fit(target, places, plan);
+    plan.refusals.extend(same_sectors(source, target).err());
+    if twin(source, target) {
+        steps.push(Step::Table { bay: bay.clone(), places: places.to_vec() });
+        let held = |name: &str| target.block.part(name).is_some_and(|part| part.held);
+        let free = COPIES.into_iter().filter(|name| !held(name));
+        steps.extend(free.map(|name| Step::Copy { from: Some(from.clone()), to: bay.clone(), partition: name.into() }));
+        return false;
+    }
+    let erased = erasable(target, erase).unwrap_or_else(|refusal| {
+        plan.refusals.push(refusal);
+        false
+    });
+    prepare(bay, Some(from), places.to_vec(), &COPIES, steps);
+    erased
+}
+
 /// One row of the preview.
 fn row(seen: &Seen, erased: bool, places: &[Place], becomes: Text) -> PlanDisk {
     let partitions = places.iter().map(|place| (place.name.clone(), place.bytes)).collect();
@@ -238,13 +278,7 @@ fn plan_init(layout: layout::Layout, options: &Options, arrays: &[ArrayStatus], 
             steps.push(Step::Table { bay: other.clone(), places: places.clone() });
         }
     } else {
-        match erasable(target, &options.erase) {
-            Ok(destroyed) => erased = destroyed,
-            Err(refusal) => plan.refusals.push(refusal),
-        }
-        check_fit(target, &places, plan);
-        plan.refusals.extend(same_sectors(source, target).err());
-        prepare(&other, Some(&bay), places.clone(), &COPIES, &mut steps);
+        erased = join(source, target, &options.erase, &places, plan, &mut steps);
         steps.push(Step::Add { array: Array::State, bay: other.clone() });
     }
     if members_now(Array::Mail) {
@@ -339,14 +373,8 @@ fn plan_replace(
             steps.push(Step::Copy { from: Some(from.clone()), to: bay.into(), partition: partition.into() });
         }
     } else {
-        match erasable(target, erase) {
-            Ok(destroyed) => erased = destroyed,
-            Err(refusal) => plan.refusals.push(refusal),
-        }
-        check_fit(target, &places, plan);
-        plan.refusals.extend(same_sectors(source, target).err());
         becomes = Text::new("becomes a system disk and is filled from the other one", "成为系统磁盘并从另一磁盘重建");
-        prepare(bay, Some(&from), places.clone(), &COPIES, &mut steps);
+        erased = join(source, target, erase, &places, plan, &mut steps);
     }
     for status in arrays {
         if !joined.iter().any(|there| there.array == status.array) {

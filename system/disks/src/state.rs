@@ -330,7 +330,7 @@ impl Machine {
 
     /// Makes an array of one or two members; a second one that is not there yet is `missing`.
     pub(crate) async fn create(&self, array: Array, members: &[String], assume_clean: bool) -> Result<(), Error> {
-        let name = format!("--name={}", array.name());
+        let (name, id) = (format!("--name={}", array.name()), format!("--uuid={}", self.new_array_id().simple()));
         let mut args = vec![
             "--create",
             array.device(),
@@ -338,6 +338,7 @@ impl Machine {
             "--config=none",
             "--homehost=twinpost",
             &name,
+            &id,
             "--metadata=1.2",
             "--level=1",
             "--raid-devices=2",

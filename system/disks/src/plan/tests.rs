@@ -186,6 +186,27 @@ async fn init_goes_on_where_it_was_cut() {
 }
 
 #[tokio::test]
+async fn init_of_two_disks_that_were_installed_together() {
+    let mut fake = booted(2 * GIB);
+    fake.disk("vdb", 2 * GIB);
+    system(&fake, "vdb", &Layout::default().system());
+    // The root stands on slot A of both.
+    for part in ["vda2", "vdb2"] {
+        fs::create_dir_all(fake.machine.class_block(part).join("holders/dm-0")).unwrap();
+    }
+    let plan = fake.machine.plan_init(Options::default()).await;
+    assert_eq!(codes(&plan), Vec::<&str>::new());
+    assert_eq!(
+        steps(&plan),
+        ["table 1 of 5", "table 2 of 5", "copy 1 2 twinpost-b", "copy 1 2 twinpost-esp", "add state 2", "create mail 1+2"],
+        "what is in use is not written"
+    );
+    // Something else on it is in use too.
+    fs::create_dir_all(fake.machine.class_block("vdb1").join("holders/dm-1")).unwrap();
+    assert_eq!(codes(&fake.machine.plan_init(Options::default()).await), ["in_use"]);
+}
+
+#[tokio::test]
 async fn init_refuses_what_holds_data() {
     let mut fake = booted(2 * GIB);
     let second = fake.disk("vdb", 2 * GIB);
@@ -227,7 +248,7 @@ async fn init_tells_every_reason() {
     let second = fake.disk("vdb", 700 << 20);
     ext4(&second, "x");
     fs::write(fake.machine.class_block("vdb").join("queue/logical_block_size"), "4096").unwrap();
-    assert_eq!(codes(&fake.machine.plan_init(Options::default()).await), ["too_small", "holds_data", "sector_size"]);
+    assert_eq!(codes(&fake.machine.plan_init(Options::default()).await), ["too_small", "sector_size", "holds_data"]);
     assert_eq!(
         codes(&fake.machine.plan_init(Options { bays: vec!["1".into(), "9".into()], ..Options::default() }).await),
         ["no_bay"]
@@ -279,8 +300,8 @@ async fn replace_refuses_the_wrong_disk() {
     let device = put(&mut fake, 1, "vdc", GIB);
     ext4(&device, "Old");
     let plan = fake.machine.plan_replace("2", Vec::new(), true).await;
-    assert_eq!(codes(&plan), ["holds_data", "too_small"]);
-    let said = &plan.refusals[1].text;
+    assert_eq!(codes(&plan), ["too_small", "holds_data"]);
+    let said = &plan.refusals[0].text;
     assert!(said.en.contains("1.0 GB") && said.en.contains("2.1 GB") && said.zh.contains("1.0 GB"), "{said}");
     assert_eq!(codes(&fake.machine.plan_replace("2", vec!["S-vdc".into()], true).await), ["too_small"]);
 }
