@@ -246,7 +246,7 @@ pub(crate) async fn capture(settings: &Settings, words: &[&str], tongue: Tongue)
         Ok(Err(error)) => Err(format!("{what}: {error}")),
         Ok(Ok((status, output, complaint))) => {
             let value = serde_json::from_slice::<serde_json::Value>(&output);
-            let said = value.as_ref().ok().and_then(|value| value["error"].as_str()).map(str::to_owned);
+            let said = value.as_ref().ok().and_then(|value| crate::look::refusal(&value["error"], tongue));
             match value {
                 Ok(value) if status.success() => Ok(value),
                 _ => Err(said.unwrap_or_else(|| String::from_utf8_lossy(&complaint).trim().to_owned())),

@@ -32,6 +32,13 @@ pub(crate) fn sentence(value: &Value, tongue: Tongue) -> Option<String> {
     }
 }
 
+/// What an order says when it refuses: a sentence, or `{"reasons": [...]}`.
+pub(crate) fn refusal(error: &Value, tongue: Tongue) -> Option<String> {
+    let reasons = error["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let reasons: Vec<String> = reasons.iter().filter_map(|reason| sentence(reason, tongue)).collect();
+    if reasons.is_empty() { sentence(error, tongue) } else { Some(reasons.join("\n")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +58,8 @@ mod tests {
         assert_eq!(sentence(&json!({"en": "one", "zh": "一"}), Tongue::Chinese).as_deref(), Some("一"));
         assert_eq!(sentence(&json!({"sentence": "one", "sentence_zh": "一"}), Tongue::Chinese).as_deref(), Some("一"));
         assert_eq!(sentence(&json!(3), Tongue::English), None);
+        let refused = json!({"reasons": [{"en": "one", "zh": "一"}, {"en": "two", "zh": "二"}]});
+        assert_eq!(refusal(&refused, Tongue::English).as_deref(), Some("one\ntwo"));
+        assert_eq!(refusal(&json!("no"), Tongue::Chinese).as_deref(), Some("no"));
     }
 }

@@ -36,26 +36,51 @@ pub(crate) fn page(answers: &[Answer], tongue: Tongue) -> String {
         .collect();
     row(tongue.say("Paths between the nodes", "节点间链路"), &links.join(", "));
     row(tongue.say("Mirror", "镜像"), &sentence(&pair["storage"], tongue).unwrap_or_default());
-    for array in list(disks, "arrays") {
-        let name = array["name"].as_str().unwrap_or("?");
-        row(&format!("{} {name}", tongue.say("Array", "阵列")), &sentence(array, tongue).unwrap_or_default());
+    for array in disks["arrays"]["running"].as_array().map_or_else(|| list(disks, "arrays"), Vec::as_slice) {
+        let name = array["array"].as_str().or_else(|| array["name"].as_str()).unwrap_or("?");
+        row(&format!("{} {name}", tongue.say("Array", "阵列")), &array_text(array, tongue));
     }
     for bay in disks.as_array().or_else(|| disks["bays"].as_array()).into_iter().flatten() {
         let name = bay["label"].as_str().or_else(|| bay["name"].as_str()).or_else(|| bay["bay"].as_str()).unwrap_or("?");
-        let disk = &bay["disk"];
-        let what = if disk.is_object() {
-            let text = |key: &str| disk[key].as_str().unwrap_or_default().to_owned();
-            [text("model"), text("serial")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-        } else {
-            tongue.say("empty", "空").to_owned()
-        };
-        row(&format!("{} {name}", tongue.say("Bay", "盘位")), &what);
+        row(&format!("{} {name}", tongue.say("Bay", "盘位")), &disk_text(&bay["disk"], tongue));
     }
     let running = [update["version"].as_str(), update["slot"].as_str()].into_iter().flatten().collect::<Vec<_>>().join(", ");
     row(tongue.say("System", "系统"), &running);
     row(tongue.say("Board", "主板"), boot["board"].as_str().or_else(|| boot["board"]["name"].as_str()).unwrap_or_default());
     page.push_str(&net::page(addresses, tongue));
     page
+}
+
+/// How an array is: the kernel's word, and how many of its disks are missing.
+fn array_text(array: &Value, tongue: Tongue) -> String {
+    let state = sentence(array, tongue).unwrap_or_default();
+    let (missing, of) = (array["degraded"].as_u64().unwrap_or(0), array["disks"].as_u64().unwrap_or(0));
+    let mut text = match (missing, tongue) {
+        (0, _) => state,
+        (_, Tongue::English) => format!("{state}, {missing} of {of} disks missing"),
+        (_, Tongue::Chinese) => format!("{state}，{of} 块磁盘中缺 {missing} 块"),
+    };
+    let action = &array["action"];
+    if let (Some(what), Some(done), Some(of @ 1..)) = (action["what"].as_str(), action["done_bytes"].as_u64(), action["of_bytes"].as_u64()) {
+        text.push_str(&format!(", {what} {} %", done.saturating_mul(100) / of));
+    }
+    text
+}
+
+/// What is in a bay.
+fn disk_text(disk: &Value, tongue: Tongue) -> String {
+    if !disk.is_object() {
+        return tongue.say("empty", "空").to_owned();
+    }
+    let mut parts: Vec<String> = ["model", "serial"].iter().filter_map(|key| disk[key].as_str()).map(str::to_owned).collect();
+    parts.retain(|part| !part.is_empty());
+    if let Some(bytes) = disk["bytes"].as_u64() {
+        parts.push(format!("{:.1} GB", bytes as f64 / 1e9));
+    }
+    if disk["health"]["passed"] == false {
+        parts.push(tongue.say("FAILS SOON", "即将损坏").to_owned());
+    }
+    parts.join(" ")
 }
 
 /// The sentence that somebody reads who reads no other.
@@ -96,8 +121,9 @@ mod tests {
                 "alarms": [{"text": {"en": "eth1 is cut", "zh": "eth1 中断"}}]}),
             ),
             Ok(
-                json!({"bays": [{"name": "1", "label": "left", "disk": {"model": "X", "serial": "S1"}}, {"name": "2", "disk": null}],
-                "arrays": [{"name": "mail", "state": "degraded"}]}),
+                json!({"bays": [{"name": "1", "label": "left", "disk": {"model": "X", "serial": "S1", "bytes": 2_000_000_000_u64}}, {"name": "2", "disk": null}],
+                "arrays": {"running": [{"array": "mail", "state": "clean", "disks": 2, "degraded": 1,
+                    "action": {"what": "recover", "done_bytes": 1, "of_bytes": 4}}]}}),
             ),
             Ok(json!({"version": "0.1.0", "slot": "a"})),
             Ok(json!({"board": "qemu-pc", "faults": [{"en": "no modem", "zh": "没有调制解调器"}]})),
@@ -111,7 +137,7 @@ mod tests {
         let lines: Vec<_> = page.lines().collect();
         assert_eq!(lines[1..4], ["Node a serves.", "! no modem", "! eth1 is cut"]);
         for line in
-            ["Node a: active", "Paths between the nodes: eth1 up", "Mirror: mirrored", "Array mail: degraded", "Bay left: X S1"]
+            ["Node a: active", "Paths between the nodes: eth1 up", "Mirror: mirrored", "Array mail: clean, 1 of 2 disks missing, recover 25 %", "Bay left: X S1 2.0 GB"]
         {
             assert!(lines.contains(&line), "{line} is not in {page}");
         }
