@@ -77,6 +77,23 @@ fn root() -> tempfile::TempDir {
     for name in OWN {
         program(&to(&name.replace("/lib/systemd", "/usr/lib/systemd").replace("/usr/usr", "/usr")));
     }
+    // As the recipe links them: only then an ordering cycle shows.
+    let units = recipe().units;
+    let link = |target: &str, at: String| {
+        let place = to(&at);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&place);
+        std::os::unix::fs::symlink(target, place).unwrap();
+    };
+    for unit in &units.mask {
+        link("/dev/null", format!("etc/systemd/system/{unit}"));
+    }
+    for (unit, by) in &units.enable {
+        let own = files().iter().any(|(path, _)| path.ends_with(Path::new("etc/systemd/system").join(unit)));
+        let folder = if own { "/etc/systemd/system" } else { "/usr/lib/systemd/system" };
+        let file = unit.replace("@tty1.", "@.").replace("@ttyS0.", "@.");
+        link(&format!("{folder}/{file}"), format!("etc/systemd/system/{by}.wants/{unit}"));
+    }
     root
 }
 
@@ -118,6 +135,12 @@ fn a_mistake_in_a_unit_is_seen() {
     fs::write(&path, text).unwrap();
     let (_, said) = analyze(root.path(), &["verify", "--man=no", "twinpost-sms.service"]);
     assert!(said.contains("MemoryMaximum"), "{said}");
+    // Two units that wait for each other: systemd would leave one of them out.
+    let path = root.path().join("usr/lib/systemd/system/twinpost-firewall.service");
+    let text = fs::read_to_string(&path).unwrap().replace("ProtectHome=yes", "ProtectHome=yes\nPrivateTmp=yes");
+    fs::write(&path, text).unwrap();
+    let (_, said) = analyze(root.path(), &["verify", "--man=no", "twinpost.target"]);
+    assert!(said.contains("ordering cycle"), "{said}");
 }
 
 /// docs/manual/confinement.md has one row for each unit: `| twinpost-mail.service | 1.7 | ...`.
