@@ -157,7 +157,9 @@ fn each_unit_is_confined_as_the_manual_says() {
     for unit in units().into_iter().filter(|unit| unit != "twinpost-reset.service") {
         let (_, said) = analyze(root.path(), &["security", "--offline=true", "--no-pager", &unit]);
         let figure = said.lines().find_map(|line| line.split_once("Overall exposure level for ")?.1.split_once(": "));
-        let figure = figure.map(|(_, rest)| rest.split_whitespace().next().unwrap_or_default()).unwrap_or_else(|| panic!("{unit}: {said}"));
+        let figure = figure
+            .map(|(_, rest)| rest.split_whitespace().next().unwrap_or_default())
+            .unwrap_or_else(|| panic!("{unit}: {said}"));
         let name = unit.replace("@ttyS0.", "@.");
         if row(&name).as_deref() != Some(figure) {
             wrong.push(format!("{name}: {figure}, and the manual says {:?}", row(&name)));
@@ -204,8 +206,7 @@ fn every_program_that_is_started_is_in_the_recipe() {
 /// A unit of ours that nobody starts would be a mistake: mail is the pair daemon's, all others are enabled.
 #[test]
 fn every_unit_is_started_by_somebody() {
-    let enabled: BTreeSet<String> =
-        recipe().units.enable.iter().map(|(unit, _)| unit.replace("@tty1.", "@ttyS0.")).collect();
+    let enabled: BTreeSet<String> = recipe().units.enable.iter().map(|(unit, _)| unit.replace("@tty1.", "@ttyS0.")).collect();
     let missing: Vec<_> = units().difference(&enabled).cloned().collect();
     // The pair daemon starts mail, and its own failure the reset.
     assert_eq!(missing, ["twinpost-mail.service", "twinpost-reset.service"]);

@@ -61,7 +61,9 @@ fn array_text(array: &Value, tongue: Tongue) -> String {
         (_, Tongue::Chinese) => format!("{state}，{of} 块磁盘中缺 {missing} 块"),
     };
     let action = &array["action"];
-    if let (Some(what), Some(done), Some(of @ 1..)) = (action["what"].as_str(), action["done_bytes"].as_u64(), action["of_bytes"].as_u64()) {
+    if let (Some(what), Some(done), Some(of @ 1..)) =
+        (action["what"].as_str(), action["done_bytes"].as_u64(), action["of_bytes"].as_u64())
+    {
         text.push_str(&format!(", {what} {} %", done.saturating_mul(100) / of));
     }
     text
@@ -136,9 +138,13 @@ mod tests {
         let page = page(&seen(), Tongue::English);
         let lines: Vec<_> = page.lines().collect();
         assert_eq!(lines[1..4], ["Node a serves.", "! no modem", "! eth1 is cut"]);
-        for line in
-            ["Node a: active", "Paths between the nodes: eth1 up", "Mirror: mirrored", "Array mail: clean, 1 of 2 disks missing, recover 25 %", "Bay left: X S1 2.0 GB"]
-        {
+        for line in [
+            "Node a: active",
+            "Paths between the nodes: eth1 up",
+            "Mirror: mirrored",
+            "Array mail: clean, 1 of 2 disks missing, recover 25 %",
+            "Bay left: X S1 2.0 GB",
+        ] {
             assert!(lines.contains(&line), "{line} is not in {page}");
         }
         for line in ["Bay 2: empty", "System: 0.1.0, a", "Board: qemu-pc", "lan: 10.9.0.11/24", "pair (no cable): -"] {
