@@ -150,7 +150,9 @@ pub fn template(unit: &str) -> String {
 /// information, and with it over the name of the folder that the program was built in.
 pub fn strip_binary(binary: &Path, out: &Path) -> Result<()> {
     let partial = out.with_extension("partial");
-    program::run(Command::new("strip").args(["--strip-all", "--remove-section=.note.gnu.build-id", "-o"]).arg(&partial).arg(binary))?;
+    program::run(
+        Command::new("strip").args(["--strip-all", "--remove-section=.note.gnu.build-id", "-o"]).arg(&partial).arg(binary),
+    )?;
     std::fs::rename(&partial, out).map_err(io("cannot rename to", out))
 }
 

@@ -115,7 +115,8 @@ impl Recipe {
         let initrd = modules::List::parse(&std::fs::read_to_string(&path).map_err(io("cannot read", path))?)?;
         let mut keep = keep(&Source::open(&folder.join("keep.toml"))?)?;
         // What the initramfs loads must be in the tree that it is made from.
-        keep.module_names.extend([&initrd.always, &initrd.efi, &initrd.drivers].into_iter().flatten().cloned());
+        let modules::List { always, efi, drivers, late } = &initrd;
+        keep.module_names.extend([always, efi, drivers, late].into_iter().flatten().cloned());
         Ok(Self {
             suite,
             architecture,

@@ -51,7 +51,11 @@ fn two_builds_are_the_same_to_the_byte() {
     assert_eq!(first, second);
     assert_eq!(Manifest::open(&first_out).unwrap(), first);
     for name in first.files.keys() {
-        assert!(std::fs::read(first_out.join(name)).unwrap() == std::fs::read(second_out.join(name)).unwrap(), "{} differs", name.display());
+        assert!(
+            std::fs::read(first_out.join(name)).unwrap() == std::fs::read(second_out.join(name)).unwrap(),
+            "{} differs",
+            name.display()
+        );
     }
     assert!(first.files.len() >= 10, "{:?}", first.files);
 
@@ -82,12 +86,17 @@ fn two_builds_are_the_same_to_the_byte() {
 fn bill(out: &Path, made: &Manifest) {
     let bill: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join(&made.sbom)).unwrap()).unwrap();
     let packages = bill["packages"].as_array().unwrap();
-    let named = |name: &str| packages.iter().find(|package| package["name"] == name).unwrap_or_else(|| panic!("{name} is not in the bill"));
+    let named = |name: &str| {
+        packages.iter().find(|package| package["name"] == name).unwrap_or_else(|| panic!("{name} is not in the bill"))
+    };
     for package in packages.iter().filter(|package| package["SPDXID"].as_str().unwrap().starts_with("SPDXRef-deb-")) {
         assert_eq!(package["checksums"][0]["checksumValue"].as_str().map(str::len), Some(64), "{package}");
         assert!(package["supplier"].as_str().unwrap().contains(": "), "{package}");
     }
-    assert_eq!(named(&format!("linux-image-{}", made.kernel_release))["sourceInfo"].as_str().unwrap().split(' ').nth(2), Some("linux-signed-amd64"));
+    assert_eq!(
+        named(&format!("linux-image-{}", made.kernel_release))["sourceInfo"].as_str().unwrap().split(' ').nth(2),
+        Some("linux-signed-amd64")
+    );
     assert!(named("mdadm")["licenseDeclared"] != "");
     assert_eq!(named("rustls")["checksums"][0]["algorithm"], "SHA256");
     for gone in ["dash", "bash", "perl-base", "apt", "dpkg", "coreutils"] {
@@ -103,19 +112,34 @@ fn sizes(out: &Path, made: &Manifest) {
 
 /// Reads the squashfs as it would be mounted: no shell, no interpreter, no package manager, nothing set-user-ID.
 fn no_shell(cache: &Path, slot: &Path, folder: &Path) {
-    let list = std::process::Command::new("unsquashfs").args(["-lln", "-d", ""]).arg(slot).output().expect("squashfs-tools are installed");
+    let list = std::process::Command::new("unsquashfs")
+        .args(["-lln", "-d", ""])
+        .arg(slot)
+        .output()
+        .expect("squashfs-tools are installed");
     let list = String::from_utf8(list.stdout).unwrap();
-    let entries: Vec<(&str, &str)> = list.lines().filter_map(|line| Some((line.split_whitespace().next()?, line.split_whitespace().nth(5)?))).collect();
+    let entries: Vec<(&str, &str)> =
+        list.lines().filter_map(|line| Some((line.split_whitespace().next()?, line.split_whitespace().nth(5)?))).collect();
     assert!(entries.len() > 1000, "{list}");
-    assert!(entries.iter().any(|(_, path)| *path == "/usr/lib/systemd/systemd") && entries.iter().any(|(_, path)| *path == "/usr/lib/twinpost/twinpost"));
+    assert!(
+        entries.iter().any(|(_, path)| *path == "/usr/lib/systemd/systemd")
+            && entries.iter().any(|(_, path)| *path == "/usr/lib/twinpost/twinpost")
+    );
     for (mode, path) in entries {
         let name = path.rsplit('/').next().unwrap();
-        let forbidden = ["sh", "bash", "dash", "busybox", "perl", "python3", "awk", "mawk", "apt", "apt-get", "dpkg", "gcc", "sed", "su", "login"];
+        let forbidden = [
+            "sh", "bash", "dash", "busybox", "perl", "python3", "awk", "mawk", "apt", "apt-get", "dpkg", "gcc", "sed", "su",
+            "login",
+        ];
         let program = path.starts_with("/usr/bin/") || path.starts_with("/usr/sbin/");
         assert!(!(program && forbidden.contains(&name)), "{path} is in the image");
         assert!(!mode.contains(['s', 'S']), "{mode} {path}");
     }
     // The base archive has them all: the test above can fail.
     let tree = Tree::from_tar(&base(cache)).unwrap();
-    assert!(tree.iter().any(|(path, entry)| path == "usr/bin/dash" && matches!(entry.kind, Kind::File(_))), "{}", folder.display());
+    assert!(
+        tree.iter().any(|(path, entry)| path == "usr/bin/dash" && matches!(entry.kind, Kind::File(_))),
+        "{}",
+        folder.display()
+    );
 }
