@@ -115,20 +115,26 @@ pub fn build(inputs: &Inputs, out: &Path, progress: &Progress) -> Result<Manifes
     })?;
     let cmdline = |slot: Slot| format!("{} {}", recipe.cmdline.join(" "), root.cmdline(slot));
     let image = |slot: Slot| kernel_image(&parts, inputs, &initrd, &cmdline(slot));
-    let ukis = progress.stage("UKI", |_| Ok([(Slot::A, image(Slot::A)?), (Slot::B, image(Slot::B)?)]))?;
-    progress.stage("disk", |_| {
-        let kernels = [(disk::kernel_name(inputs.epoch_s, Slot::A), ukis[0].1.clone())];
-        let boot_manager = &parts.boot_manager;
+    // The word stands first: the section begins on a sector, so the installer finds it whole in one and can blank it while it copies.
+    let install = format!("twinpost.install=1 {}", cmdline(Slot::A));
+    let (ukis, installer) = progress.stage("UKI", |_| {
+        let ukis = [(Slot::A, image(Slot::A)?), (Slot::B, image(Slot::B)?)];
+        Ok((ukis, kernel_image(&parts, inputs, &initrd, &install)?))
+    })?;
+    let medium = |kernel: &[u8], path: &Path| {
+        let kernels = [(disk::kernel_name(inputs.epoch_s, Slot::A), kernel.to_vec())];
         let inputs = DiskInputs {
             version: &inputs.version,
             epoch_s: inputs.epoch_s,
-            boot_manager,
+            boot_manager: &parts.boot_manager,
             kernels: &kernels,
             slot_a: &slot,
             slot_b: None,
         };
-        disk::build(&inputs, &out.join("disk.img"))
-    })?;
+        disk::build(&inputs, path)
+    };
+    progress.stage("disk", |_| medium(&ukis[0].1, &out.join("disk.img")))?;
+    progress.stage("installer", |_| medium(&installer, &out.join("installer.img")))?;
     let name = |slot: Slot| PathBuf::from(format!("uki-{}.efi", slot.letter()));
     let mut made = Manifest {
         version: inputs.version.clone(),
@@ -148,6 +154,7 @@ pub fn build(inputs: &Inputs, out: &Path, progress: &Progress) -> Result<Manifes
         cmdline: [Slot::A, Slot::B].map(|slot| (slot.letter(), cmdline(slot))).into(),
         boot_manager: "systemd-bootx64.efi".into(),
         disk: "disk.img".into(),
+        installer: "installer.img".into(),
         sbom: "sbom.spdx.json".into(),
         size: "size.json".into(),
         files: BTreeMap::new(),

@@ -50,6 +50,8 @@ pub struct Manifest {
     pub boot_manager: PathBuf,
     /// Disk image: GPT with ESP, slot A filled, slot B empty.
     pub disk: PathBuf,
+    /// The same for a USB medium that installs: its kernel's command line begins with `twinpost.install=1`.
+    pub installer: PathBuf,
     /// Software bill of materials, SPDX 2.3.
     pub sbom: PathBuf,
     /// Size report.
@@ -77,8 +79,17 @@ impl Manifest {
 
     /// Names of all files.
     fn names(&self) -> Vec<PathBuf> {
-        let one =
-            [&self.slot, &self.vmlinuz, &self.vmlinux, &self.initrd, &self.boot_manager, &self.disk, &self.sbom, &self.size];
+        let one = [
+            &self.slot,
+            &self.vmlinuz,
+            &self.vmlinux,
+            &self.initrd,
+            &self.boot_manager,
+            &self.disk,
+            &self.installer,
+            &self.sbom,
+            &self.size,
+        ];
         one.into_iter().chain(self.uki.values()).cloned().collect()
     }
 
