@@ -1,7 +1,7 @@
 """prove.py WORK DISKS [PART...]: the disks of a node on the kernel's real md, in one QEMU machine with two bays. WORK holds vmlinux and
 initrd.cpio (initrd.sh); DISKS is the program of system/disks/examples/disks_guest.rs. Prints one line a step; ends with 0 when every
 step held."""
-import os, subprocess, sys, time
+import os, random, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from rig import Machine
@@ -270,7 +270,70 @@ def replace(machine, program):
     say("the new disk alone has everything")
 
 
-PARTS = {"state": state, "init": init, "replace": replace}
+def install(machine, program):
+    image(machine, program, "USB", 420 * MIB)
+    with open(machine.path("USB"), "r+b") as medium:
+        # The command line of a kernel somewhere on the ESP.
+        medium.seek(1 * MIB + 5 * MIB + 512)
+        medium.write(b"quiet twinpost.install=1 twinpost.slot=a\0")
+    machine.disk("S1", GIB)
+    machine.disk("S2", GIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-L", "Photos", machine.path("S2")], check=True)
+    machine.put("1", "S1")
+    machine.put("2", "S2")
+    machine.put("usb", "USB")
+    machine.start()
+    plan = machine.disks("install", "/dev/vdc", "--go")
+    check(refusals(plan) == ["holds_data"], plan)
+    check(refusals(machine.disks("install", "/dev/vdb", "--go")) != [], "not from a disk without a system")
+    plan = machine.disks("install", "/dev/vdc", "--erase", "S2", "--go")
+    check(refusals(plan) == [], plan)
+    for disk in ("vda", "vdb"):
+        machine.sh(f"cmp /dev/vdc2 /dev/{disk}2")
+        line = machine.sh(f"dd if=/dev/{disk}1 bs=512 skip=10241 count=1 2>/dev/null | strings | head -1")
+        check(line.split() == ["quiet", "twinpost.slot=a"], line)
+    guids = [found["disk"]["holds"]["disk_guid"] for found in machine.disks("list")]
+    check(len(set(guids)) == 2, guids)
+    say("installed to both disks, read back, no longer an installer; the one with data only when named")
+    machine.pull("usb")
+    machine.kill()
+    found, _ = boot(machine)
+    check(found["mounted"] == "persistent" and found["made"], found)
+    check(refusals(machine.disks("init", "--go")) == [], "init")
+    until(lambda: in_sync(machine), "the arrays were never whole")
+    say("first start from an installed disk, and both joined")
+
+
+def cuts(machine, program):
+    """Power cuts at random moments of an init."""
+    seed = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+    say(f"SEED={seed}")
+    chance = random.Random(seed)
+    image(machine, program, "S1")
+    usable_slot(machine, program, "S1")
+    machine.disk("S2", GIB)
+    machine.put("1", "S1")
+    machine.put("2", "S2")
+    boot(machine)
+    machine.sh("echo keep > /state/file; sync")
+    for number in range(6):
+        machine.sh("/disks init --go > /run/init 2>&1 &")
+        moment = chance.uniform(0.1, 6)
+        time.sleep(moment)
+        step = machine.sh("tail -1 /run/init | cut -c1-150", check=False)
+        machine.kill()
+        found, _ = boot(machine)
+        check(found["mounted"] == "persistent" and machine.sh("cat /state/file") == "keep", found)
+        plan = machine.disks("init")
+        check(refusals(plan) == [], plan)
+        say(f"cut after {moment:.1f} s at {step}: {len(plan['steps'])} steps left")
+    check(refusals(machine.disks("init", "--go")) == [], "init")
+    until(lambda: in_sync(machine), "the arrays were never whole")
+    same_system(machine)
+    say("complete in the end")
+
+
+PARTS = {"state": state, "init": init, "replace": replace, "install": install, "cuts": cuts}
 
 
 def main():

@@ -3,7 +3,7 @@ program."""
 import ctypes, json, os, shutil, signal, socket, subprocess, tempfile, time
 
 # Each bay is a slot of the PCI bus, as a bay of a real machine is a port of its controller.
-SLOTS = {"1": 5, "2": 6}
+SLOTS = {"1": 5, "2": 6, "usb": 10}
 
 
 def with_parent():

@@ -125,10 +125,19 @@ impl Machine {
     pub(crate) async fn assemble_array(&self, array: Array, with: &[String], faults: &mut Vec<Fault>) -> Option<ArrayStatus> {
         let candidates = self.candidates(array, faults).await;
         let before = self.array_status(array).filter(ArrayStatus::works);
-        let running = match &before {
-            Some(status) => Some(self.own_arrays(std::slice::from_ref(status)).await.first().copied()?),
-            None => None,
-        };
+        let mut running = None;
+        if let Some(status) = &before {
+            running = self.own_arrays(std::slice::from_ref(status)).await.first().copied();
+            if running.is_none() {
+                // It runs, but none of its members can be read: nothing may be joined to it.
+                faults.push(failed(array, "none of its members can be read"));
+                return before;
+            }
+            // md notices a pulled disk only when it writes to it.
+            if let Err(error) = self.clean(status).await {
+                tracing::warn!(array = array.name(), %error, "members that are gone");
+            }
+        }
         let choice = choose(candidates, running, with);
         faults.extend(choice.foreign.iter().map(|candidate| foreign(array, &candidate.bay)));
         faults.extend(choice.diverged.iter().map(|candidate| diverged(array, &candidate.bay)));
