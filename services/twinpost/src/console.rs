@@ -27,7 +27,8 @@ async fn talk(arguments: Console) -> Result<(), String> {
     let (mut terminate, mut interrupt) = (open(SignalKind::terminate())?, open(SignalKind::interrupt())?);
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let orders = twinpost_config::load_node(&arguments.node).map_or(true, |node| node.console.orders);
-    let settings = Settings { orders, ..Settings::image(arguments.tty, program, arguments.node) };
+    let settings =
+        Settings { orders, version: crate::node::version(), ..Settings::image(arguments.tty, program, arguments.node) };
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -59,7 +59,10 @@ pub async fn run(arguments: Ctl) -> u8 {
     let request = Request { order, actor: actor(), attachment_bytes: attachment.len() as u64 };
     let bar = Bar::new(json);
     let outcome = match call(&folder.socket(), &request, &attachment, |step| bar.step(step)).await {
-        Err(CallError::NotRunning) => execute_here(&folder, &request, &attachment, &bar).await,
+        Err(CallError::NotRunning) => match Box::pin(pair::pass_on(folder.path(), &request)).await {
+            Some(outcome) => outcome,
+            None => execute_here(&folder, &request, &attachment, &bar).await,
+        },
         Err(CallError::Refused(failure)) => Err(failure),
         Err(CallError::Broken(message)) => Err(Failure { message, exit: crate::EXIT_UNREACHABLE, found: None }),
         Ok(value) => Ok(value),

@@ -8,9 +8,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use twinpost_node::api::{BOOT_REPORT, NODE_FOLDER};
 
+/// What the image says of itself.
+const RELEASE: &str = "/usr/lib/twinpost/release.json";
+
 /// Whether this is a node of the image: its units say so (`TWINPOST_IMAGE=1`), or its boot has left a report.
 pub fn on_image() -> bool {
     std::env::var_os("TWINPOST_IMAGE").is_some_and(|said| said == "1") || Path::new(BOOT_REPORT).exists()
+}
+
+/// Version of this program: on the image that of the release that it is part of.
+pub fn version() -> String {
+    let release = std::fs::read(RELEASE).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let version = release.and_then(|release| release.get("version")?.as_str().map(str::to_owned));
+    version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
 }
 
 /// Name of this machine's board, as the boot of the image found it; empty elsewhere.

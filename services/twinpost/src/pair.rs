@@ -11,7 +11,9 @@ mod alarms;
 mod aside;
 mod copy;
 mod desk;
+mod forward;
 mod link;
+mod other;
 mod parts;
 
 pub use copy::judge as judge_document;
@@ -96,6 +98,9 @@ async fn serve(folder: Folder) -> Result<(), Halt> {
     };
     let (group, group_events) = parts::group(&plan).map_err(hopeless)?;
     let stop = CancellationToken::new();
+    if let Some(channel) = &channel {
+        tokio::spawn(other::compare(channel.clone(), handle.clone(), stop.clone()));
+    }
     let changes = copy::keep(&plan, &identity, &copy, channel.clone(), &stop);
     let parts = Parts {
         storage: parts::storage(&plan).map_err(hopeless)?,

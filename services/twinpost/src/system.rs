@@ -36,6 +36,6 @@ async fn serve(arguments: System) -> Result<(), String> {
         }
         ending.cancel();
     });
-    let settings = twinpost_node::daemon::Settings::new(arguments.node, env!("CARGO_PKG_VERSION"));
+    let settings = twinpost_node::daemon::Settings::new(arguments.node, &crate::node::version());
     twinpost_node::daemon::run(settings, stop).await.map_err(|e| e.to_string())
 }

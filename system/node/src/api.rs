@@ -74,6 +74,9 @@ pub enum Request {
         /// Serial numbers of disks that hold something and may be erased.
         #[serde(default)]
         erase: Vec<String>,
+        /// One disk is enough: the arrays wait for their second member.
+        #[serde(default)]
+        single: bool,
         /// Do it, do not only tell.
         #[serde(default)]
         go: bool,
@@ -85,6 +88,9 @@ pub enum Request {
         /// Serial numbers of disks that hold something and may be erased.
         #[serde(default)]
         erase: Vec<String>,
+        /// The answer comes when the arrays are whole.
+        #[serde(default)]
+        wait: bool,
         /// Do it, do not only tell.
         #[serde(default)]
         go: bool,
@@ -98,6 +104,9 @@ pub enum Request {
     },
     /// Copies the system of the running medium to the disks of these bays.
     DisksInstall {
+        /// The medium: a whole disk or a disk image; none: the one that was started from.
+        #[serde(default)]
+        source: Option<PathBuf>,
         /// Bays; empty: all that the board boots from.
         #[serde(default)]
         bays: Vec<String>,
@@ -312,8 +321,9 @@ mod tests {
 
     #[test]
     fn lines_are_as_the_design_has_them() {
-        let asked = Asked { by: "ctl".to_owned(), request: Request::DisksInit { erase: vec!["S1".to_owned()], go: true } };
-        let line = json!({"by": "ctl", "op": "disks_init", "erase": ["S1"], "go": true});
+        let request = Request::DisksInit { erase: vec!["S1".to_owned()], single: false, go: true };
+        let asked = Asked { by: "ctl".to_owned(), request };
+        let line = json!({"by": "ctl", "op": "disks_init", "erase": ["S1"], "single": false, "go": true});
         assert_eq!(serde_json::to_value(&asked).unwrap(), line);
         assert_eq!(serde_json::from_value::<Asked>(line).unwrap(), asked);
         let bare: Asked = serde_json::from_str(r#"{"op":"status"}"#).unwrap();

@@ -73,6 +73,11 @@ pub enum Request {
         /// The order.
         order: OrderName,
     },
+    /// An order for the mail process of the other node, which serves: passed on over the trusted channel. Answer: [`Answer::Mail`].
+    Mail {
+        /// As the control socket of the mail process takes it.
+        order: serde_json::Value,
+    },
     /// Tells people something that another part of this node noticed: kept and passed on like the daemon's own alarms.
     Alarm {
         /// How bad it is.
@@ -178,6 +183,11 @@ pub enum Answer {
     Told {
         /// In words.
         text: Text,
+    },
+    /// What the mail process of the other node answered, as its control socket does.
+    Mail {
+        /// The answer.
+        said: serde_json::Value,
     },
     /// A pairing is offered.
     Code {

@@ -124,6 +124,7 @@ impl Clerk {
             | Request::Conflict { .. }
             | Request::PairOffer
             | Request::PairJoin { .. }
+            | Request::Mail { .. }
             | Request::Unpair) => match &self.desk {
                 Some(desk) => desk.ask(other).await,
                 None => Answer::Error {

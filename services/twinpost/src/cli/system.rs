@@ -93,6 +93,9 @@ pub enum DisksOrder {
     Init {
         #[command(flatten)]
         erase: Erase,
+        /// One disk is enough: the arrays wait for their second member
+        #[arg(long)]
+        single: bool,
         #[command(flatten)]
         sure: Sure,
     },
@@ -102,6 +105,9 @@ pub enum DisksOrder {
         bay: String,
         #[command(flatten)]
         erase: Erase,
+        /// Come back when the arrays are whole again
+        #[arg(long)]
+        wait: bool,
         #[command(flatten)]
         sure: Sure,
     },
@@ -117,6 +123,9 @@ pub enum DisksOrder {
     Install {
         /// The bays, as `disks list` names them; none: all that the machine boots from
         bays: Vec<String>,
+        /// The medium; by default the one that was started from
+        #[arg(long, value_name = "DEVICE")]
+        source: Option<PathBuf>,
         #[command(flatten)]
         erase: Erase,
         #[command(flatten)]

@@ -186,7 +186,7 @@ impl Office {
         let mut status = serde_json::Map::from_iter([
             ("node".to_owned(), json!(self.document.node.name)),
             ("running".to_owned(), json!(self.running.is_some())),
-            ("version".to_owned(), json!(env!("CARGO_PKG_VERSION"))),
+            ("version".to_owned(), json!(crate::node::version())),
             ("domains".to_owned(), json!(self.directory.domains().len())),
             ("queue".to_owned(), json!(queued)),
             ("data".to_owned(), json!(self.folder.data())),

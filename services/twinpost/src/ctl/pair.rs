@@ -201,6 +201,30 @@ async fn bring(dir: &Path, json: bool, language: Language) {
     }
 }
 
+/// A mail order given on a node that does not serve: passed on to the one that does; none when no pair daemon answers here.
+pub async fn pass_on(dir: &Path, request: &crate::control::Request) -> Option<Result<Value, crate::control::Failure>> {
+    let (mut client, status) = any(dir).await.ok()?;
+    let failed = |message: String| crate::control::Failure { message, exit: EXIT_UNREACHABLE, found: None };
+    let Some(active) = status.active.filter(|active| *active != status.node) else {
+        return Some(Err(failed(format!("neither node serves mail now: {}", status.sentence))));
+    };
+    if request.attachment_bytes > 0 {
+        return Some(Err(failed(format!("node {active} serves: give this order there, it brings a file with it"))));
+    }
+    let order = serde_json::to_value(request).ok()?;
+    Some(match client.ask(&Request::Mail { order }).await {
+        Ok(Answer::Mail { said }) => match serde_json::from_value(said) {
+            Ok(crate::control::Answer::Done(value)) => Ok(value),
+            Ok(crate::control::Answer::Failed(failure)) => Err(failure),
+            Ok(crate::control::Answer::Progress(_)) => Err(failed(format!("node {active} serves, and did not finish the order"))),
+            Err(error) => Err(failed(format!("node {active} serves, and its answer is not understood: {error}"))),
+        },
+        Ok(Answer::Error { text }) => Err(failed(format!("node {active} serves: give the order there ({})", text.en))),
+        Ok(_) => Err(failed(format!("node {active} serves: give the order there"))),
+        Err(error) => Err(failed(format!("node {active} serves: give the order there ({error})"))),
+    })
+}
+
 /// An order that people notice: previewed, asked for, given.
 async fn switch(
     dir: &Path,
@@ -266,6 +290,7 @@ fn answered(answer: Answer, json: bool, language: Language) -> Result<u8, Why> {
         Answer::Done { text } | Answer::Told { text } | Answer::Preview { text, .. } => show::text(language.say(&text)),
         Answer::Status(status) => show::text(&page(&status, language)),
         Answer::Code { code, .. } => show::text(&code),
+        Answer::Mail { said } => show::text(&said.to_string()),
         Answer::Refused { reasons } => {
             let title = language.word("refused, nothing has changed:", "已拒绝，未做任何更改：");
             return Err(Why { message: format!("{title}\n{}", list(&reasons, language)), exit: EXIT_FAILED });

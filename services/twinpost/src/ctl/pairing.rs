@@ -6,7 +6,7 @@
 
 use super::show;
 use crate::cli::{PairingOrder, Sure};
-use crate::node::{Folder, board, write_whole};
+use crate::node::{Folder, board, version, write_whole};
 use crate::{EXIT_DONE, EXIT_FAILED, complain};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -122,7 +122,7 @@ fn about(folder: &Folder) -> Result<About, String> {
         let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         format!("{machine}-{:04x}", rand::random::<u16>())
     });
-    Ok(About { name, board: board(), program: env!("CARGO_PKG_VERSION").to_owned() })
+    Ok(About { name, board: board(), program: version() })
 }
 
 /// Of two new nodes the one that offers becomes node a: on one that was set up as node b the code belongs to the other side.

@@ -114,15 +114,17 @@ fn asked(order: &Order) -> Result<Option<(Request, Word)>, String> {
             (Request::Setup { wish, go: true }, needed(setup.yes))
         }
         Order::Disks(DisksOrder::List) => (Request::DisksList, Word::NotNeeded),
-        Order::Disks(DisksOrder::Init { erase, sure }) => {
-            (Request::DisksInit { erase: erase.erase.clone(), go: true }, needed(sure.yes))
+        Order::Disks(DisksOrder::Init { erase, single, sure }) => {
+            (Request::DisksInit { erase: erase.erase.clone(), single: *single, go: true }, needed(sure.yes))
         }
-        Order::Disks(DisksOrder::Replace { bay, erase, sure }) => {
-            (Request::DisksReplace { bay: bay.clone(), erase: erase.erase.clone(), go: true }, needed(sure.yes))
+        Order::Disks(DisksOrder::Replace { bay, erase, wait, sure }) => {
+            let (bay, erase) = (bay.clone(), erase.erase.clone());
+            (Request::DisksReplace { bay, erase, wait: *wait, go: true }, needed(sure.yes))
         }
         Order::Disks(DisksOrder::Locate { bay, off }) => (Request::DisksLocate { bay: bay.clone(), on: !off }, Word::NotNeeded),
-        Order::Disks(DisksOrder::Install { bays, erase, sure }) => {
-            (Request::DisksInstall { bays: bays.clone(), erase: erase.erase.clone(), go: true }, needed(sure.yes))
+        Order::Disks(DisksOrder::Install { bays, source, erase, sure }) => {
+            let (source, bays, erase) = (source.clone(), bays.clone(), erase.erase.clone());
+            (Request::DisksInstall { source, bays, erase, go: true }, needed(sure.yes))
         }
         Order::Update(UpdateOrder::Status) => (Request::UpdateStatus, Word::NotNeeded),
         Order::Update(UpdateOrder::Install { file, usb: _, downgrade, sure }) => {
@@ -269,9 +271,9 @@ mod tests {
     fn what_destroys_has_a_preview_that_changes_nothing() {
         let sure = Sure { yes: false };
         let orders = [
-            Order::Disks(DisksOrder::Init { erase: erase(), sure }),
-            Order::Disks(DisksOrder::Replace { bay: "1".to_owned(), erase: erase(), sure }),
-            Order::Disks(DisksOrder::Install { bays: Vec::new(), erase: erase(), sure }),
+            Order::Disks(DisksOrder::Init { erase: erase(), single: false, sure }),
+            Order::Disks(DisksOrder::Replace { bay: "1".to_owned(), erase: erase(), wait: false, sure }),
+            Order::Disks(DisksOrder::Install { bays: Vec::new(), source: None, erase: erase(), sure }),
             Order::Update(UpdateOrder::Install { file: Some("x".into()), usb: false, downgrade: false, sure }),
             Order::Update(UpdateOrder::Back(sure)),
             Order::Update(UpdateOrder::Slot { slot: SlotName::B, sure }),

@@ -25,6 +25,15 @@ impl twinpost_pair::Desk for Desk {
                 Request::Config { what } => {
                     self.config(what).await.unwrap_or_else(|why| Answer::Error { text: Text::new(why.clone(), why) })
                 }
+                Request::Mail { order } => match &self.channel {
+                    Some(channel) => match super::forward::send(channel, order).await {
+                        Ok(said) => Answer::Mail { said },
+                        Err(why) => Answer::Error { text: Text::new(why.clone(), why) },
+                    },
+                    None => Answer::Error {
+                        text: Text::new("this node has no channel to its peer", "本节点没有到对方的通道")
+                    },
+                },
                 Request::Conflict { what: Conflict::List } => {
                     self.bring().await.unwrap_or_else(|why| Answer::Error { text: Text::new(why.clone(), why) })
                 }

@@ -1,6 +1,6 @@
 //! What the peer asks over the trusted channel, and who answers it.
 
-use super::aside;
+use super::{aside, forward};
 use crate::node::Folder;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
@@ -24,9 +24,13 @@ impl Answers {
 impl Handler for Answers {
     fn answer(&self, request: Request) -> BoxFuture<'_, Result<Answer, Refusal>> {
         Box::pin(async move {
-            if matches!(&request, Request::Order { name, .. } if name == aside::LIST) {
-                return aside::answer(&self.folder);
-            }
+            let request = match request {
+                Request::Order { name, .. } if name == aside::LIST => return aside::answer(&self.folder),
+                Request::Order { name, arguments } if name == forward::MAIL => {
+                    return forward::answer(&self.folder, arguments).await;
+                }
+                other => other,
+            };
             match self.copy.answer(&request).await {
                 Some(answer) => answer,
                 None => self.handle.peer_asked(request).await,

@@ -78,7 +78,7 @@ pub fn settings(plan: &Plan) -> Settings {
         }
     };
     settings.power_on_after_ms = ms(pair.power.on_after);
-    settings.version = env!("CARGO_PKG_VERSION").to_owned();
+    settings.version = crate::node::version();
     settings
 }
 
@@ -93,7 +93,7 @@ pub fn channel_settings(plan: &Plan) -> Option<twinpost_peer::Settings> {
         about: twinpost_peer::About {
             name: plan.document.node.name.clone(),
             board: crate::node::board(),
-            program: env!("CARGO_PKG_VERSION").to_owned(),
+            program: crate::node::version(),
         },
     })
 }
