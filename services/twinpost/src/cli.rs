@@ -703,4 +703,12 @@ pub enum ConfigOrder {
     Reload,
     /// Print the reference of all keys
     Reference,
+    /// Print the document
+    Show,
+    /// Change keys of the document, all or none: sms.enabled=true 'sms.domains=["sms.school.example"]'
+    Set {
+        /// Keys with their new values, as TOML; what is no TOML is a text
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        keys: Vec<String>,
+    },
 }

@@ -3,6 +3,7 @@
 //! The order goes to the running node through its control socket. When the node is stopped, the order is carried out here,
 //! under the same lock that keeps a second node away: everything works on a stopped node too.
 
+mod config;
 mod pair;
 mod pairing;
 mod show;
@@ -34,6 +35,8 @@ pub async fn run(arguments: Ctl) -> u8 {
             }
             ConfigOrder::Check { file } => return check(&file.clone().unwrap_or_else(|| folder.document()), json),
             ConfigOrder::Reload => {}
+            ConfigOrder::Show => return config::print(&folder, json),
+            ConfigOrder::Set { keys } => return config::set(&folder, keys, json),
         }
     }
     if let Order::Rack { words } = &order {

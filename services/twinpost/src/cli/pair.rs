@@ -163,7 +163,7 @@ pub enum PairingOrder {
     },
     /// Write the key that a witness needs to know this pair
     WitnessKey {
-        /// The file; carry it to the witness like a password
+        /// The file, or - to print the key; carry it to the witness like a password
         file: PathBuf,
     },
     /// Forget the peer: this node works alone from its next start

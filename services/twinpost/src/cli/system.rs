@@ -3,7 +3,6 @@
 use super::Sure;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// `twinpost ctl setup ...`
@@ -33,18 +32,18 @@ pub struct SetupWish {
     /// Which node of the pair this is
     #[arg(long, value_name = "a|b", value_parser = ["a", "b"])]
     pub node: Option<String>,
-    /// Address of this node in the LAN with its prefix length, as 192.0.2.11/24
+    /// Address of this node in the LAN with its prefix length, as 192.0.2.11/24; IPv4 and IPv6 with a comma
     #[arg(long, value_name = "ADDRESS/PREFIX")]
     pub lan: Option<String>,
-    /// The LAN's way out
+    /// The LAN's way out; IPv4 and IPv6 with a comma
     #[arg(long, value_name = "ADDRESS")]
-    pub gateway: Option<IpAddr>,
+    pub gateway: Option<String>,
     /// Address of the peer in the LAN, for the third path; by default the one next to this node's
     #[arg(long, value_name = "ADDRESS")]
-    pub peer: Option<IpAddr>,
+    pub peer: Option<String>,
     /// A name server; may be given several times
     #[arg(long, value_name = "ADDRESS")]
-    pub dns: Vec<IpAddr>,
+    pub dns: Vec<String>,
     /// A time server; may be given several times
     #[arg(long, value_name = "HOST")]
     pub ntp: Vec<String>,
@@ -57,15 +56,18 @@ pub struct SetupWish {
     /// Name under which the mail service is known, as mail.school.example; by default mail. and the domain
     #[arg(long, value_name = "HOST")]
     pub host_name: Option<String>,
-    /// Address and port of a witness
+    /// Address and port of a witness; none: without one
     #[arg(long, value_name = "ADDRESS:PORT")]
-    pub witness: Option<SocketAddr>,
-    /// The switch of the peer's power: ipmi:HOST, redfish:URL, relay:PORT or none
+    pub witness: Option<String>,
+    /// The switch of the peer's power: ipmi:HOST, redfish:URL, relay:PORT, qmp:SOCKET or none
     #[arg(long, value_name = "DRIVER:PLACE")]
     pub power: Option<String>,
     /// Name for the power switch
     #[arg(long, value_name = "NAME")]
     pub power_user: Option<String>,
+    /// Password for the power switch; others on this machine can see it while the order runs
+    #[arg(long, value_name = "WORD", conflicts_with = "power_password_file")]
+    pub power_password: Option<String>,
     /// File with the password for the power switch
     #[arg(long, value_name = "FILE")]
     pub power_password_file: Option<PathBuf>,
@@ -81,6 +83,12 @@ pub struct SetupWish {
     /// Telephones that alarms go to; may be given several times
     #[arg(long, value_name = "NUMBER")]
     pub sms_number: Vec<String>,
+    /// VLAN of the LAN; 0: none
+    #[arg(long, value_name = "NUMBER")]
+    pub vlan: Option<u32>,
+    /// Largest packet on the LAN; 0: the card's own
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<u32>,
 }
 
 /// `twinpost ctl disks ...`
