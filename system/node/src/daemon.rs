@@ -7,20 +7,25 @@
 
 mod board;
 mod disks;
+mod facts;
 mod health;
 mod link;
 mod power;
 mod report;
+mod units;
 
 use crate::api::{Done, Power, Refused, Request, SOCKET, Step, Text};
 use crate::folder::{self, GROUP};
+use crate::render::boot::Sys;
 use crate::server::{self, Office};
+use crate::setup;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use twinpost_update::health::Verdict;
 
 /// What the daemon works on.
 #[derive(Clone, Debug)]
@@ -72,18 +77,18 @@ pub enum Error {
 /// # Errors
 /// [`Error`].
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Error> {
-    match folder::People::find().and_then(|people| folder::prepare(&settings.node, folder::RUN.as_ref(), &people)) {
-        Ok(()) => {}
-        // A state volume in memory or a test: the daemon is what tells of it.
-        Err(error) => tracing::error!(%error, "the node's folder is not as it should be"),
-    }
     let group = nix::unistd::Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
     let listener =
         server::listen(&settings.socket, group).map_err(|source| Error::Socket { path: settings.socket.clone(), source })?;
-    let machine = Arc::new(Machine { settings, doing: Mutex::new(None) });
+    let machine = Arc::new(Machine {
+        settings,
+        doing: Mutex::new(None),
+        verdict: watch::Sender::new(Verdict::NotYet(Vec::new())),
+    });
+    machine.prepare_folder();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(version = machine.settings.version, pid = std::process::id(), "the machine takes orders");
-    let judging = tokio::spawn(health::judge(machine.clone(), stop.clone()));
+    let judging = tokio::spawn(health::watch(machine.clone(), stop.clone()));
     server::serve(listener, machine, stop).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     judging.abort();
@@ -95,6 +100,8 @@ struct Machine {
     settings: Settings,
     /// What is being done to it.
     doing: Mutex<Option<Text>>,
+    /// Whether it is well.
+    verdict: watch::Sender<Verdict>,
 }
 
 /// While it lives nothing else is done to the machine.
@@ -107,6 +114,15 @@ impl Drop for Turn<'_> {
 }
 
 impl Machine {
+    /// Whoever wrote there last: owners and modes are as the programs need them.
+    fn prepare_folder(&self) {
+        let prepared =
+            folder::People::find().and_then(|people| folder::prepare(&self.settings.node, folder::RUN.as_ref(), &people));
+        if let Err(error) = prepared {
+            tracing::error!(%error, "the node's folder is not as it should be");
+        }
+    }
+
     fn turn(&self, what: Text) -> Result<Turn<'_>, Refused> {
         let mut doing = self.doing.lock();
         if let Some(other) = &*doing {
@@ -121,9 +137,17 @@ impl Machine {
         let socket = self.settings.pair_socket();
         let say = |what: Text| step(Step { what, done: 0, of: 0 });
         match request {
-            Request::Status => Ok(report::status(&self.settings).await),
+            Request::Status => Ok(report::status(&self.settings, &self.verdict.borrow().clone()).await),
             Request::Board { explain } => Ok(board::show(explain)),
             Request::DisksList => disks::list().await,
+            Request::SetupShow => setup::show(&Sys::default()),
+            Request::Setup { wish, go: false } => setup::answer(&Sys::default(), wish, false, step).await,
+            Request::Setup { wish, go: true } => {
+                let _turn = self.turn(Text::new("the setup", "正在设置"))?;
+                let done = setup::answer(&Sys::default(), wish, true, step).await?;
+                self.prepare_folder();
+                Ok(units::after_setup(done, &socket).await)
+            }
             Request::DisksLocate { bay, on } => disks::locate(&bay, on).await,
             Request::Power { what, go: false } => Ok(power::preview(what, &socket).await),
             Request::Power { what: what @ (Power::Off | Power::Reboot), go: true } => {
@@ -132,6 +156,7 @@ impl Machine {
             }
             Request::Paired => {
                 let _turn = self.turn(Text::new("the pair is begun", "正在启动双机"))?;
+                self.prepare_folder();
                 power::systemctl(&["--no-block", "restart", PAIR_UNIT]).await?;
                 Ok(Done { text: Text::new("The pair daemon starts.", "双机守护进程正在启动。"), ..Done::default() })
             }

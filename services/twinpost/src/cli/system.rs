@@ -250,9 +250,21 @@ pub enum ResetOrder {
 }
 
 /// `twinpost ctl node ...`
-#[derive(Clone, Copy, Debug, Subcommand, Serialize, Deserialize)]
+#[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeOrder {
     /// This machine: how it started, its disks and arrays, its slot, what is wrong
     Status,
+    /// The newest lines of its log
+    Log {
+        /// How many lines
+        #[arg(long, default_value_t = 200)]
+        lines: u32,
+        /// Of which start: 0 the present one, -1 the one before it
+        #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+        boot: i32,
+        /// Only of this unit, as twinpost-pair
+        #[arg(long)]
+        unit: Option<String>,
+    },
 }

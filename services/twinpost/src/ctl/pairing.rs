@@ -60,7 +60,7 @@ async fn carry_out(order: &PairingOrder, folder: &Folder, as_json: bool) -> Resu
         PairingOrder::WitnessKey { file } => {
             let pair = identity(folder)?.pair().ok_or("this node has no peer yet")?;
             if file.as_os_str() == "-" {
-                let key = blake3::Hash::from_bytes(pair.witness_key.0).to_hex().to_string();
+                let key = twinpost_witness::Key::from(pair.witness_key.0).to_hex();
                 let text = format!(
                     "On the witness: twinpost witness --dir DIR --enrol {} --key-file FILE, where FILE holds this key:\n{key}",
                     pair.cluster

@@ -20,6 +20,9 @@ use twinpost_node::client::{CallError, call};
 
 /// Carries out an order about the machine, if it is one; gives the exit code.
 pub async fn run(order: &Order, json: bool) -> Option<u8> {
+    if let Order::Node(NodeOrder::Log { lines, boot, unit }) = order {
+        return Some(log(*lines, *boot, unit.as_deref(), json));
+    }
     let (request, sure) = match asked(order) {
         Ok(Some(asked)) => asked,
         Ok(None) => return None,
@@ -63,6 +66,25 @@ pub async fn run(order: &Order, json: bool) -> Option<u8> {
             EXIT_FAILED
         }
     })
+}
+
+/// The log as journald keeps it; its own program reads it best.
+fn log(lines: u32, boot: i32, unit: Option<&str>, json: bool) -> u8 {
+    let form = if json { "json" } else { "short-monotonic" };
+    let mut command = std::process::Command::new("journalctl");
+    command.args(["--no-pager", "--quiet", "--output", form]);
+    command.arg(format!("--lines={lines}")).arg(format!("--boot={boot}"));
+    if let Some(unit) = unit {
+        command.arg(format!("--unit={unit}"));
+    }
+    match command.status() {
+        Ok(status) if status.success() => EXIT_DONE,
+        Ok(_) => EXIT_FAILED,
+        Err(error) => {
+            said(&format!("the log cannot be read: journalctl: {error}"), json);
+            EXIT_FAILED
+        }
+    }
 }
 
 fn said(why: &str, json: bool) {
@@ -145,6 +167,8 @@ fn asked(order: &Order) -> Result<Option<(Request, Word)>, String> {
         Order::Power(PowerOrder::Reboot(sure)) => (Request::Power { what: Power::Reboot, go: true }, needed(sure.yes)),
         Order::Power(PowerOrder::Off(sure)) => (Request::Power { what: Power::Off, go: true }, needed(sure.yes)),
         Order::Reset(ResetOrder::Factory { mail, sure }) => (Request::FactoryReset { mail: *mail, go: true }, needed(sure.yes)),
+        // The log is not asked of the daemon.
+        Order::Node(NodeOrder::Log { .. }) => return Ok(None),
         Order::Node(NodeOrder::Status) => (Request::Status, Word::NotNeeded),
         _ => return Ok(None),
     }))

@@ -1,40 +1,179 @@
-//! Is this node well? The verdict keeps a boot or gives it up, and what is wrong goes to people.
+//! Is this node well? The verdict is shown, and what is wrong with the machine goes to people by the pair's way.
+//!
+//! Contract: each fault of the boot and each trouble of an array becomes one alarm; what could not be told yet (no pair daemon takes it) waits. A
+//! trouble that is over becomes one note. What was told is remembered in /run: a daemon that starts again does not say it twice.
 
-use super::{Machine, link, report};
+use super::{Machine, disks, facts, link, report};
 use crate::api::Text;
+use serde_json::json;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use twinpost_update::health::{Baseline, Verdict, judge};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What people were told since the machine started.
+const TOLD: &str = "/run/twinpost/told.json";
 
 /// Looks at the node until `stop`.
-pub async fn judge(machine: Arc<Machine>, stop: CancellationToken) {
-    let mut told = BTreeSet::new();
+pub async fn watch(machine: Arc<Machine>, stop: CancellationToken) {
+    let mut told = read(Path::new(TOLD));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        tell(&machine, &mut told).await;
+        let bays = disks::machine();
+        let now = facts::gather(&machine.settings, &bays).await;
+        let verdict = judge(&now, &Baseline::default());
+        if *machine.verdict.borrow() != verdict {
+            match &verdict {
+                Verdict::Healthy => tracing::info!("this node is well"),
+                Verdict::NotYet(reasons) | Verdict::Ill(reasons) => {
+                    let reasons: Vec<&str> = reasons.iter().map(|reason| reason.en.as_str()).collect();
+                    tracing::info!(?reasons, "this node is not well (yet)");
+                }
+            }
+            machine.verdict.send_replace(verdict);
+        }
+        let before = told.clone();
+        let boot = report::read(&machine.settings.boot_report);
+        tell(&machine.settings.pair_socket(), &troubles(&boot, &bays.arrays()), &mut told).await;
+        if told != before {
+            // Not written: at worst something is said twice.
+            let _ = std::fs::write(TOLD, serde_json::to_vec(&json!(told)).unwrap_or_default());
+        }
     }
 }
 
-/// What the boot found, once, by the pair's way to people; while no pair daemon takes it, it waits.
-async fn tell(machine: &Machine, told: &mut BTreeSet<String>) {
-    let boot = report::read(&machine.settings.boot_report);
-    let socket = machine.settings.pair_socket();
-    for (code, text) in report::faults(&boot) {
-        if told.contains(&text.en) {
-            continue;
+fn read(path: &Path) -> BTreeSet<String> {
+    std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Something that people hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Trouble {
+    /// Names it as long as it lasts.
+    key: String,
+    code: String,
+    severity: &'static str,
+    text: Text,
+}
+
+fn troubles(boot: &serde_json::Value, arrays: &[twinpost_disks::ArrayStatus]) -> Vec<Trouble> {
+    let mut found: Vec<Trouble> = report::faults(boot)
+        .into_iter()
+        // The arrays are looked at as they are now.
+        .filter(|(code, _)| code != "array_degraded")
+        .map(|(code, Text { en, zh })| Trouble {
+            key: format!("boot:{code}:{en}"),
+            severity: if code == "state_volatile" || code == "array_failed" { "serious" } else { "warning" },
+            code,
+            text: Text::new(format!("At its start this node found: {en}"), format!("本节点启动时发现：{zh}")),
+        })
+        .collect();
+    for status in arrays {
+        let name = status.array.name();
+        if !status.works() {
+            found.push(Trouble {
+                key: format!("array_failed:{name}"),
+                code: "array_failed".to_owned(),
+                severity: "serious",
+                text: Text::new(
+                    format!("The array {name} of this node does not work ({}): look at its disks (`disks list`).", status.state),
+                    format!("本节点的阵列 {name} 无法工作（{}）：请检查磁盘（disks list）。", status.state),
+                ),
+                });
+        } else if status.degraded > 0 {
+            let rebuilding = status.action.as_ref().is_some_and(|action| action.what == "recover");
+            found.push(Trouble {
+                key: format!("array_degraded:{name}"),
+                code: "array_degraded".to_owned(),
+                severity: "warning",
+                text: if rebuilding {
+                    Text::new(
+                        format!("The array {name} of this node is being rebuilt; until then its data is on one disk."),
+                        format!("本节点的阵列 {name} 正在重建；完成之前数据只在一块磁盘上。"),
+                    )
+                } else {
+                    Text::new(
+                        format!("The array {name} of this node has lost a disk: put a new one in and give the order `disks replace`."),
+                        format!("本节点的阵列 {name} 缺少一块磁盘：请更换磁盘并执行 disks replace。"),
+                    )
+                },
+            });
         }
-        let Text { en, zh } = &text;
-        let words = Text::new(format!("At its start this node found: {en}"), format!("本节点启动时发现：{zh}"));
-        if !link::alarm(&socket, "warning", &code, &words).await {
-            return;
+    }
+    found
+}
+
+/// Says what is new, and what is over.
+async fn tell(socket: &Path, troubles: &[Trouble], told: &mut BTreeSet<String>) {
+    for trouble in troubles {
+        if !told.contains(&trouble.key) {
+            if !link::alarm(socket, trouble.severity, &trouble.code, &trouble.text).await {
+                return;
+            }
+            told.insert(trouble.key.clone());
         }
-        told.insert(en.clone());
+    }
+    for array in twinpost_disks::Array::ALL {
+        let name = array.name();
+        let keys = [format!("array_degraded:{name}"), format!("array_failed:{name}")];
+        let still = troubles.iter().any(|trouble| keys.contains(&trouble.key));
+        if !still && keys.iter().any(|key| told.contains(key)) {
+            let text = Text::new(
+                format!("The array {name} of this node is whole again."),
+                format!("本节点的阵列 {name} 已恢复完整。"),
+            );
+            if link::alarm(socket, "info", "array_whole", &text).await {
+                told.retain(|key| !keys.contains(key));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twinpost_disks::{Action, Array, ArrayStatus};
+
+    fn status(degraded: u32, what: Option<&str>) -> ArrayStatus {
+        let action = what.map(|what| Action { what: what.to_owned(), done_bytes: 1, of_bytes: 2, bytes_s: 1 });
+        ArrayStatus {
+            array: Array::Mail,
+            device: "/dev/md127".into(),
+            bytes: 1 << 30,
+            disks: 2,
+            degraded,
+            state: "clean".to_owned(),
+            members: Vec::new(),
+            action,
+            mismatch_sectors: 0,
+        }
+    }
+
+    #[test]
+    fn a_lost_disk_is_one_trouble_from_its_loss_to_the_end_of_the_rebuild() {
+        let none = serde_json::Value::Null;
+        assert_eq!(troubles(&none, &[status(0, None)]), []);
+        let lost = troubles(&none, &[status(1, None)]);
+        let rebuilt = troubles(&none, &[status(1, Some("recover"))]);
+        assert_eq!((lost.len(), &lost[0].key), (1, &rebuilt[0].key));
+        assert!(lost[0].text.en.contains("disks replace") && rebuilt[0].text.en.contains("rebuilt"));
+        let dead = ArrayStatus { state: "broken".to_owned(), ..status(2, None) };
+        assert_eq!(troubles(&none, &[dead])[0].severity, "serious");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_took_is_said_later() {
+        let mut told = BTreeSet::new();
+        let found = troubles(&serde_json::json!({"faults": [{"code": "state_volatile", "text": {"en": "x", "zh": "y"}}]}), &[]);
+        assert_eq!(found[0].severity, "serious");
+        tell(Path::new("/nowhere/pair.sock"), &found, &mut told).await;
+        assert!(told.is_empty(), "no pair daemon took it");
     }
 }

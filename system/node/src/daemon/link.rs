@@ -27,6 +27,8 @@ pub struct Pair {
     pub peer_eligible: bool,
     /// State of the services here: `up`, `stopped` ...
     pub services: String,
+    /// This node's copy of the mail volume, in DRBD's words.
+    pub disk: String,
     /// Version of the other node, when it is known.
     pub peer_version: Option<String>,
     /// One sentence, English and Chinese.
@@ -52,6 +54,7 @@ impl Pair {
             state: of(true).map(|mine| text(mine, "state")).unwrap_or_default(),
             peer_eligible: of(false).and_then(|peer| peer.get("eligible")?.as_bool()).unwrap_or(false),
             peer_version: of(false).and_then(|peer| peer.get("version")?.as_str()).map(str::to_owned),
+            disk: status.get("storage").map(|storage| text(storage, "disk")).unwrap_or_default(),
             services: status.get("services").map(|services| text(services, "state")).unwrap_or_default(),
             sentence: (text(status, "sentence"), text(status, "sentence_zh")),
             node,
@@ -93,11 +96,12 @@ mod tests {
         let said = json!({
             "answer": "status", "node": "b", "active": "b", "sentence": "all is well", "sentence_zh": "正常",
             "nodes": [{"name": "a", "state": "standby", "eligible": true, "version": "0.2.0"}, {"name": "b", "state": "active"}],
-            "services": {"state": "up"}, "later": 1
+            "services": {"state": "up"}, "storage": {"disk": "UpToDate"}, "later": 1
         });
         let pair = Pair::of(&said).unwrap();
         assert!(pair.serves() && pair.peer_eligible);
         assert_eq!((pair.state.as_str(), pair.services.as_str()), ("active", "up"));
+        assert_eq!(pair.disk, "UpToDate");
         assert_eq!(pair.peer_version.as_deref(), Some("0.2.0"));
         assert_eq!(Pair::of(&json!({"answer": "done"})), None);
         assert_eq!(Pair::of(&json!("rubbish")), None);

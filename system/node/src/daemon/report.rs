@@ -4,6 +4,7 @@ use super::{Settings, link};
 use crate::api::{Done, Text};
 use serde_json::{Value, json};
 use std::path::Path;
+use twinpost_update::health::Verdict;
 
 /// A report of an earlier step of the boot; null where there is none.
 pub fn read(path: &Path) -> Value {
@@ -23,7 +24,7 @@ pub fn faults(boot: &Value) -> Vec<(String, Text)> {
 }
 
 /// The whole.
-pub async fn status(settings: &Settings) -> Done {
+pub async fn status(settings: &Settings, verdict: &Verdict) -> Done {
     let (boot, init) = (read(&settings.boot_report), read(&settings.init_report));
     let pair = link::status(&settings.pair_socket()).await;
     let faults = faults(&boot);
@@ -44,13 +45,24 @@ pub async fn status(settings: &Settings) -> Done {
         en.push_str(&format!("\n- {}", text.en));
         zh.push_str(&format!("\n- {}", text.zh));
     }
-    if faults.is_empty() {
-        en.push_str("\nNothing is wrong with the machine.");
-        zh.push_str("\n机器没有故障。");
+    match verdict {
+        Verdict::Healthy => {
+            en.push_str("\nThis node is well.");
+            zh.push_str("\n本节点状态良好。");
+        }
+        Verdict::NotYet(reasons) | Verdict::Ill(reasons) => {
+            for reason in reasons.iter().filter(|reason| !faults.iter().any(|(_, told)| told.en == reason.en)) {
+                en.push_str(&format!("\n- {}", reason.en));
+                zh.push_str(&format!("\n- {}", reason.zh));
+            }
+        }
     }
+    let arrays = super::disks::machine().arrays();
     let value = json!({
         "version": settings.version,
         "slot": slot,
+        "health": verdict,
+        "arrays": arrays,
         "boot": boot,
         "init": init,
         "paired": pair.is_some(),
