@@ -12,9 +12,11 @@ mod health;
 mod link;
 mod power;
 mod report;
+mod trial;
 mod units;
+mod update;
 
-use crate::api::{Done, Power, Refused, Request, SOCKET, Step, Text};
+use crate::api::{BundleFrom, Done, Power, Refused, Request, SOCKET, Step, Text};
 use crate::folder::{self, GROUP};
 use crate::render::boot::Sys;
 use crate::server::{self, Office};
@@ -25,7 +27,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use twinpost_update::health::Verdict;
+use twinpost_disks::{Options, Order};
+use twinpost_update::health::{Baseline, Verdict};
 
 /// What the daemon works on.
 #[derive(Clone, Debug)]
@@ -80,18 +83,17 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Erro
     let group = nix::unistd::Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
     let listener =
         server::listen(&settings.socket, group).map_err(|source| Error::Socket { path: settings.socket.clone(), source })?;
-    let machine = Arc::new(Machine {
-        settings,
-        doing: Mutex::new(None),
-        verdict: watch::Sender::new(Verdict::NotYet(Vec::new())),
-    });
+    let machine =
+        Arc::new(Machine { settings, doing: Mutex::new(None), verdict: watch::Sender::new(Verdict::NotYet(Vec::new())) });
     machine.prepare_folder();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(version = machine.settings.version, pid = std::process::id(), "the machine takes orders");
     let judging = tokio::spawn(health::watch(machine.clone(), stop.clone()));
+    let trying = tokio::spawn(trial::run(machine.clone()));
     server::serve(listener, machine, stop).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     judging.abort();
+    trying.abort();
     Ok(())
 }
 
@@ -133,11 +135,18 @@ impl Machine {
         Ok(Turn(self))
     }
 
+    fn turn_if(&self, go: bool, what: impl FnOnce() -> Text) -> Result<Option<Turn<'_>>, Refused> {
+        if go { self.turn(what()).map(Some) } else { Ok(None) }
+    }
+
     async fn answer(&self, request: Request, step: &(dyn Fn(Step) + Send + Sync)) -> Result<Done, Refused> {
         let socket = self.settings.pair_socket();
         let say = |what: Text| step(Step { what, done: 0, of: 0 });
         match request {
-            Request::Status => Ok(report::status(&self.settings, &self.verdict.borrow().clone()).await),
+            Request::Status => {
+                let verdict = self.verdict.borrow().clone();
+                Ok(report::status(&self.settings, &verdict).await)
+            }
             Request::Board { explain } => Ok(board::show(explain)),
             Request::DisksList => disks::list().await,
             Request::SetupShow => setup::show(&Sys::default()),
@@ -148,6 +157,36 @@ impl Machine {
                 self.prepare_folder();
                 Ok(units::after_setup(done, &socket).await)
             }
+            Request::DisksInit { erase, single, go } => {
+                let _turn = self.turn_if(go, || Text::new("the disks are prepared", "正在准备磁盘"))?;
+                let options = Options { erase, single, ..Options::default() };
+                disks::order(Order::Init(options), go, step).await
+            }
+            Request::DisksReplace { bay, erase, wait, go } => {
+                let _turn = self.turn_if(go, || Text::new("a disk is replaced", "正在更换磁盘"))?;
+                disks::order(Order::Replace { bay, erase, wait }, go, step).await
+            }
+            Request::DisksInstall { source, bays, erase, go } => {
+                let _turn = self.turn_if(go, || Text::new("the system is installed", "正在安装系统"))?;
+                let source = source.ok_or_else(no_medium)?;
+                let options = Options { bays, erase, single: false };
+                disks::order(Order::Install { source, options }, go, step).await
+            }
+            Request::UpdateStatus => update::status().await,
+            Request::UpdateInstall { from: BundleFrom::File(bundle), downgrade, go } => {
+                let _turn = self.turn_if(go, || Text::new("an update is installed", "正在安装升级"))?;
+                let facts = facts::gather(&self.settings, &disks::machine()).await;
+                update::install(update::Order { bundle, downgrade, baseline: Baseline::of(&facts) }, go, step).await
+            }
+            Request::UpdateCommit => {
+                let _turn = self.turn(Text::new("the running version is kept", "正在保留当前版本"))?;
+                update::commit().await
+            }
+            Request::UpdateBack { go } => {
+                let _turn = self.turn_if(go, || Text::new("the other version is chosen", "正在选择另一版本"))?;
+                update::back(go).await
+            }
+            Request::Power { what: Power::Slot(slot), go: true } => update::slot_once(slot).await,
             Request::DisksLocate { bay, on } => disks::locate(&bay, on).await,
             Request::Power { what, go: false } => Ok(power::preview(what, &socket).await),
             Request::Power { what: what @ (Power::Off | Power::Reboot), go: true } => {
@@ -171,6 +210,10 @@ impl Machine {
             }
         }
     }
+}
+
+fn no_medium() -> Refused {
+    Refused::one(Text::new("name the medium: --source DEVICE", "请指定安装介质：--source 设备"))
 }
 
 /// The unit of the pair daemon.

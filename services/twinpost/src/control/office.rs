@@ -162,9 +162,7 @@ impl Office {
                 Some(running) => running.reload().map(|notes| json!(notes)).map_err(Failure::because),
                 None => Err(Failure::because("the node is not running: it reads the document when it starts")),
             },
-            Order::Config(
-                ConfigOrder::Check { .. } | ConfigOrder::Reference | ConfigOrder::Show | ConfigOrder::Set { .. },
-            )
+            Order::Config(ConfigOrder::Check { .. } | ConfigOrder::Reference | ConfigOrder::Show | ConfigOrder::Set { .. })
             | Order::Rack { .. }
             | Order::Setup(_)
             | Order::Disks(_)

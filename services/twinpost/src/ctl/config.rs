@@ -29,8 +29,9 @@ pub fn print(folder: &Folder, as_json: bool) -> u8 {
 /// Changes keys of the document.
 pub fn set(folder: &Folder, words: &[String], as_json: bool) -> u8 {
     let file = folder.document();
-    let outcome = std::fs::read_to_string(&file).map_err(|e| (format!("cannot read {}: {e}", file.display()), EXIT_FAILED)).and_then(
-        |before| {
+    let outcome = std::fs::read_to_string(&file)
+        .map_err(|e| (format!("cannot read {}: {e}", file.display()), EXIT_FAILED))
+        .and_then(|before| {
             let after = changed(&before, words).map_err(|fault| (fault, EXIT_FAULTS))?;
             crate::pair::judge_document(&after).map_err(|faults| (faults.join("\n"), EXIT_FAULTS))?;
             if after == before {
@@ -40,11 +41,11 @@ pub fn set(folder: &Folder, words: &[String], as_json: bool) -> u8 {
             write_whole(&file, after.as_bytes(), mode)
                 .map_err(|e| (format!("cannot write {}: {e}", file.display()), EXIT_FAILED))?;
             Ok(true)
-        },
-    );
+        });
     match outcome {
         Ok(changed) => {
-            let text = if changed { "The document is changed; who runs takes it within seconds." } else { "It is set so already." };
+            let text =
+                if changed { "The document is changed; who runs takes it within seconds." } else { "It is set so already." };
             show::note(text, &json!({ "changed": changed }), as_json);
             EXIT_DONE
         }
@@ -105,8 +106,16 @@ mod tests {
     #[test]
     fn keys_are_set_and_remarks_stay() {
         let text = "version = 1 # form\n\n[sms]\n# the modem\nport = \"/dev/ttyS2\" # third\n";
-        let new = set(text, &["sms.enabled=true", "sms.port=/dev/ttyS3", "pair.lease = \"900 ms\"", "sms.gateway.parts=2"]).unwrap();
-        for line in ["version = 1 # form", "# the modem", "port = \"/dev/ttyS3\" # third", "enabled = true", "lease = \"900 ms\"", "parts = 2"] {
+        let new =
+            set(text, &["sms.enabled=true", "sms.port=/dev/ttyS3", "pair.lease = \"900 ms\"", "sms.gateway.parts=2"]).unwrap();
+        for line in [
+            "version = 1 # form",
+            "# the modem",
+            "port = \"/dev/ttyS3\" # third",
+            "enabled = true",
+            "lease = \"900 ms\"",
+            "parts = 2",
+        ] {
             assert!(new.contains(line), "{line}: {new}");
         }
         assert!(twinpost_config::parse(&new, "x").is_ok(), "{new}");

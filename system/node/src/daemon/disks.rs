@@ -1,9 +1,15 @@
 //! Orders about disks, carried out by the crate of disks with the bays as the board finds them now.
 
-use crate::api::{Done, Refused, Text};
+use crate::api::{self, Done, Refused, Text};
 use crate::render::boot::Sys;
 use serde_json::json;
-use twinpost_disks::{Disk, Error, Holds, Machine};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use twinpost_disks::layout::size;
+use twinpost_disks::{Array, Disk, Error, Holds, Machine, Order, Plan, Progress, Step};
+
+/// Made zero at both ends of a new mail array: the mirror takes an array that is empty there for a new one.
+const END_BYTES: usize = 1 << 20;
 
 /// The bays as they are now.
 pub fn machine() -> Machine {
@@ -14,7 +20,93 @@ pub fn machine() -> Machine {
 
 /// An error of the disks for people.
 pub fn failed(error: &Error) -> Refused {
-    Refused::one(Text::same(error.to_string()))
+    match error {
+        Error::Refused(plan) => refused(plan),
+        Error::Changed(plan) => {
+            let mut reasons =
+                vec![Text::new("the disks changed since the preview: nothing was done", "预览之后磁盘发生了变化：未做任何操作")];
+            reasons.extend(refused(plan).reasons);
+            Refused { reasons }
+        }
+        other => Refused::one(Text::same(other.to_string())),
+    }
+}
+
+fn refused(plan: &Plan) -> Refused {
+    Refused { reasons: plan.refusals.iter().map(|refusal| Text::new(&refusal.text.en, &refusal.text.zh)).collect() }
+}
+
+/// An order that changes disks: its preview, or all of it.
+///
+/// # Errors
+/// All refusals; a disk or a program that failed.
+pub async fn order(order: Order, go: bool, step: api::Progress<'_>) -> Result<Done, Refused> {
+    let machine = machine();
+    let plan = machine.plan(&order).await;
+    if !plan.possible() {
+        return Err(refused(&plan));
+    }
+    let value = json!({ "plan": plan, "done": go });
+    if plan.steps.is_empty() {
+        return Ok(Done { text: Text::new("Everything is there already.", "已全部就绪。"), value, confirm: None });
+    }
+    if !go {
+        let erased: Vec<&str> = plan.disks.iter().filter(|row| row.erased).map(|row| row.disk.serial.as_str()).collect();
+        let word = if erased.is_empty() { "yes".to_owned() } else { erased.join(" ") };
+        return Ok(Done { text: preview(&plan), value, confirm: Some(word) });
+    }
+    machine.carry_out(&plan, &|progress| step(of(progress))).await.map_err(|error| failed(&error))?;
+    if plan.steps.iter().any(|step| matches!(step, Step::Create { array: Array::Mail, .. })) {
+        let blank = tokio::task::spawn_blocking(|| empty_ends(Path::new(Array::Mail.device()))).await;
+        if let Ok(Err(error)) = blank {
+            let device = Array::Mail.device();
+            return Err(Refused::one(Text::new(
+                format!("{device} was made and cannot be written: {error}"),
+                format!("{device} 已创建但无法写入：{error}"),
+            )));
+        }
+    }
+    let arrays = machine.arrays();
+    let text = Text::new("Done; `disks list` shows the disks as they are now.", "完成；可用 disks list 查看磁盘当前状态。");
+    Ok(Done { text, value: json!({ "plan": plan, "done": true, "arrays": arrays }), confirm: None })
+}
+
+fn empty_ends(device: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(device)?;
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let zeros = vec![0; END_BYTES];
+    for at in [0, bytes.saturating_sub(END_BYTES as u64)] {
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&zeros)?;
+    }
+    file.sync_all()
+}
+
+fn of(progress: Progress) -> api::Step {
+    let Progress { what, step, steps, done, of } = progress;
+    // One bar over all steps: each is a hundredth of a hundred.
+    let within = (done * 100).checked_div(of).unwrap_or(0).min(100);
+    let (step, steps) = (step.max(1) as u64, steps.max(1) as u64);
+    api::Step { what: Text::new(what.en, what.zh), done: (step - 1) * 100 + within, of: steps * 100 }
+}
+
+fn preview(plan: &Plan) -> Text {
+    let (mut en, mut zh) = (Vec::new(), Vec::new());
+    for row in &plan.disks {
+        let (disk, erased) = (&row.disk, row.erased);
+        let what = format!("{} {}, {}", disk.model.trim(), size(disk.bytes), disk.serial);
+        en.push(format!("bay {} ({what}): {}{}", row.bay, row.becomes.en, if erased { "; WHAT IT HOLDS IS ERASED" } else { "" }));
+        zh.push(format!("槽位 {}（{what}）：{}{}", row.bay, row.becomes.zh, if erased { "；其中的数据将被擦除" } else { "" }));
+        for (name, bytes) in &row.partitions {
+            en.push(format!("  {name} {}", size(*bytes)));
+            zh.push(format!("  {name} {}", size(*bytes)));
+        }
+    }
+    for note in &plan.notes {
+        en.push(format!("Mind: {}", note.en));
+        zh.push(format!("注意：{}", note.zh));
+    }
+    Text::new(en.join("\n"), zh.join("\n"))
 }
 
 /// All bays, and the arrays.
@@ -56,7 +148,7 @@ pub async fn list() -> Result<Done, Refused> {
 }
 
 fn disk_words(disk: &Disk) -> (String, String) {
-    let size = twinpost_disks::layout::size(disk.bytes);
+    let size = size(disk.bytes);
     let what = format!("{} {size}, {}, {}", disk.model.trim(), disk.serial, disk.device.display());
     let (en, zh) = match &disk.holds {
         Holds::Blank => ("blank".to_owned(), "空白".to_owned()),

@@ -86,7 +86,7 @@ fn troubles(boot: &serde_json::Value, arrays: &[twinpost_disks::ArrayStatus]) ->
                     format!("The array {name} of this node does not work ({}): look at its disks (`disks list`).", status.state),
                     format!("本节点的阵列 {name} 无法工作（{}）：请检查磁盘（disks list）。", status.state),
                 ),
-                });
+            });
         } else if status.degraded > 0 {
             let rebuilding = status.action.as_ref().is_some_and(|action| action.what == "recover");
             found.push(Trouble {
@@ -100,7 +100,9 @@ fn troubles(boot: &serde_json::Value, arrays: &[twinpost_disks::ArrayStatus]) ->
                     )
                 } else {
                     Text::new(
-                        format!("The array {name} of this node has lost a disk: put a new one in and give the order `disks replace`."),
+                        format!(
+                            "The array {name} of this node has lost a disk: put a new one in and give the order `disks replace`."
+                        ),
                         format!("本节点的阵列 {name} 缺少一块磁盘：请更换磁盘并执行 disks replace。"),
                     )
                 },
@@ -125,10 +127,8 @@ async fn tell(socket: &Path, troubles: &[Trouble], told: &mut BTreeSet<String>) 
         let keys = [format!("array_degraded:{name}"), format!("array_failed:{name}")];
         let still = troubles.iter().any(|trouble| keys.contains(&trouble.key));
         if !still && keys.iter().any(|key| told.contains(key)) {
-            let text = Text::new(
-                format!("The array {name} of this node is whole again."),
-                format!("本节点的阵列 {name} 已恢复完整。"),
-            );
+            let text =
+                Text::new(format!("The array {name} of this node is whole again."), format!("本节点的阵列 {name} 已恢复完整。"));
             if link::alarm(socket, "info", "array_whole", &text).await {
                 told.retain(|key| !keys.contains(key));
             }
