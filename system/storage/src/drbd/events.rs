@@ -209,6 +209,12 @@ impl View {
         }
     }
 
+    /// Connected, and neither side has any data: so it is with two new disks.
+    #[must_use]
+    pub fn may_be_founded(&self) -> bool {
+        self.connected() && self.disk == Disk::Inconsistent && self.peer_disk == Disk::Inconsistent
+    }
+
     /// What a standby's core is told: whether this copy is whole. A copy that is old but whole may serve with a proof; the reign
     /// decides whose data is newer.
     #[must_use]

@@ -9,7 +9,7 @@
 //! Position: DRBD's own generation identifiers are random and say only "same" or "ancestor"; they cannot be compared as numbers on two
 //! nodes that do not talk. So the position is the reign that stands in the [header](crate::Header) of the volume: it is mirrored
 //! with the data, grows with every promote, is equal on copies that are equal, and can be read from the own disk at any time. 0 is a
-//! blank copy.
+//! blank copy. Two blank copies that are connected count as whole: one of them is promoted and makes the file system.
 //!
 //! A node that gives up while writes are held (it lost its peer and found no proof) lets the held writes fail: the disk is
 //! detached, the queue resumed (every held write ends with an error; none was ever answered), the volume unmounted and the disk attached again.
@@ -215,13 +215,18 @@ impl Inner {
 
     /// Tells the core what the mirror is, if that is news.
     async fn tell_mirror(&self) {
-        let word = {
+        let (mut word, founding) = {
             let view = self.view.borrow();
             if !view.complete {
                 return;
             }
-            if self.mode().active() { view.of_active() } else { view.of_standby() }
+            let active = self.mode().active();
+            (if active { view.of_active() } else { view.of_standby() }, !active && view.may_be_founded())
         };
+        // Two blank copies that hear each other are equal: whoever serves first makes them what they become. A blank copy alone is none.
+        if founding && self.blank().await.unwrap_or(false) {
+            word = Replication::CopyWhole;
+        }
         let news = self.state().told.replace(word) != Some(word);
         if news {
             self.tell(Event::Replication(word)).await;
