@@ -119,9 +119,8 @@ async fn carry_out(order: &PairingOrder, folder: &Folder, as_json: bool) -> Resu
 }
 
 fn identity(folder: &Folder) -> Result<Arc<Identity>, String> {
-    let dir = folder.pair();
-    let there = dir.exists();
-    if there { Identity::load(&dir) } else { Identity::create(&dir) }.map(Arc::new).map_err(|e| e.to_string())
+    // A key is made where there is none yet; one that was lost while a pair is kept is told, not replaced.
+    Identity::create(&folder.pair()).map(Arc::new).map_err(|e| e.to_string())
 }
 
 fn about(folder: &Folder) -> Result<About, String> {
