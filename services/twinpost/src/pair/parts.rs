@@ -129,13 +129,15 @@ fn drbd(plan: &Plan) -> Result<twinpost_storage::drbd::Settings, String> {
     let machine = nix::unistd::gethostname().map_err(|e| format!("this machine has no name: {e}"))?;
     let host = |name: String, address| twinpost_storage::drbd::Host { name, address, disk: wished.disk.clone() };
     // Both nodes know the witness key; DRBD's own check of its peer gets a key made from it.
-    let secret = blake3::Hash::from_bytes(blake3::derive_key("twinpost drbd shared secret v1", &plan.pair.witness_key.0));
+    let secret =
+        blake3::Hash::from_bytes(blake3::derive_key("twinpost drbd shared secret v1", &plan.pair.witness_key.0)).to_hex();
+    // The kernel takes one character less than the hash has; 128 bits are left.
+    let secret = secret[..32].to_owned();
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let program = program.to_str().ok_or_else(|| format!("{} is not UTF-8", program.display()))?.to_owned();
     let this = host(machine.to_string_lossy().into_owned(), bind);
     let other = host(format!("peer-{}", plan.pair.node.other()), peer);
-    let mut settings =
-        twinpost_storage::drbd::Settings::new(this, other, secret.to_hex().to_string(), plan.folder.data(), plan.folder.pair());
+    let mut settings = twinpost_storage::drbd::Settings::new(this, other, secret, plan.folder.data(), plan.folder.pair());
     settings.resource = wished.resource.clone();
     settings.device = wished.device.clone();
     let digits = |path: &Path| path.to_str().and_then(|text| text.rsplit_once("drbd")?.1.parse().ok());

@@ -151,8 +151,9 @@ impl Settings {
         if self.this.name == self.peer.name || self.this.address == self.peer.address {
             return Err(refused("both nodes", "have the same name or address"));
         }
-        if self.secret.len() > 64 {
-            return Err(refused("the secret", "is longer than 64 characters"));
+        // SHARED_SECRET_MAX of linux/drbd.h counts the byte that ends the text.
+        if self.secret.len() > 63 {
+            return Err(refused("the secret", "is longer than 63 characters"));
         }
         let mut out = String::from(
             "# Written by the pair daemon at each start; what is changed here is lost.\nglobal { usage-count no; }\n",
@@ -270,7 +271,7 @@ mod tests {
             |s| s.resource = "a b".into(),
             |s| s.resource = String::new(),
             |s| s.secret = "x\"; } evil".into(),
-            |s| s.secret = "x".repeat(65),
+            |s| s.secret = "x".repeat(64),
             |s| s.secret = "a\nb".into(),
             |s| s.this.disk = "relative".into(),
             |s| s.peer.name = s.this.name.clone(),
