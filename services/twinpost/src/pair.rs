@@ -93,7 +93,9 @@ async fn serve(folder: Folder) -> Result<(), Halt> {
         None => None,
         Some(channel) => {
             let handler = Arc::new(link::Answers::new(handle.clone(), copy.clone(), plan.folder.clone()));
-            Some(Arc::new(Channel::start(identity.clone(), channel, handler).await.map_err(hopeless)?))
+            let channel = Arc::new(Channel::start(identity.clone(), channel, handler.clone()).await.map_err(hopeless)?);
+            handler.over(&channel);
+            Some(channel)
         }
     };
     let (group, group_events) = parts::group(&plan).map_err(hopeless)?;

@@ -126,10 +126,15 @@ pub enum Request {
         /// An older version is taken too.
         #[serde(default)]
         downgrade: bool,
+        /// Only this node, although it has a peer.
+        #[serde(default)]
+        this_node: bool,
         /// Do it, do not only tell what the bundle holds.
         #[serde(default)]
         go: bool,
     },
+    /// This node as the update of both nodes sees it; asked by the other node.
+    UpdateView,
     /// Keeps the version that runs although it was not yet found healthy.
     UpdateCommit,
     /// Lets the other slot boot from now on.
@@ -236,6 +241,7 @@ impl Request {
             | Self::Board { .. }
             | Self::DisksList
             | Self::UpdateStatus
+            | Self::UpdateView
             | Self::SetupShow
             | Self::DisksInit { go: false, .. }
             | Self::DisksReplace { go: false, .. }

@@ -6,6 +6,7 @@
 //! Failure classes: [`Error`] when the socket cannot be had; everything later is told to the one who asked, with every reason.
 
 mod board;
+mod both;
 mod disks;
 mod facts;
 mod health;
@@ -23,6 +24,7 @@ use crate::server::{self, Office};
 use crate::setup;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -90,10 +92,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Erro
     tracing::info!(version = machine.settings.version, pid = std::process::id(), "the machine takes orders");
     let judging = tokio::spawn(health::watch(machine.clone(), stop.clone()));
     let trying = tokio::spawn(trial::run(machine.clone()));
+    let updating = tokio::spawn(both::resume(machine.clone()));
     server::serve(listener, machine, stop).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     judging.abort();
     trying.abort();
+    updating.abort();
     Ok(())
 }
 
@@ -123,6 +127,11 @@ impl Machine {
         if let Err(error) = prepared {
             tracing::error!(%error, "the node's folder is not as it should be");
         }
+    }
+
+    /// It has a peer.
+    fn paired(&self) -> bool {
+        twinpost_config::load_node(&self.settings.node).is_ok_and(|node| node.pair.enabled)
     }
 
     fn turn(&self, what: Text) -> Result<Turn<'_>, Refused> {
@@ -173,7 +182,15 @@ impl Machine {
                 disks::order(Order::Install { source, options }, go, step).await
             }
             Request::UpdateStatus => update::status().await,
-            Request::UpdateInstall { from: BundleFrom::File(bundle), downgrade, go } => {
+            Request::UpdateView => {
+                let view = both::node_view(self).await?;
+                Ok(Done { text: Text::same(&view.name), value: json!(view), confirm: None })
+            }
+            Request::UpdateInstall { from: BundleFrom::File(bundle), downgrade, this_node: false, go } if self.paired() => {
+                let _turn = self.turn_if(go, || Text::new("both nodes are updated", "正在升级两个节点"))?;
+                if go { both::go(self, bundle, downgrade, step).await } else { both::preview(self, bundle, downgrade).await }
+            }
+            Request::UpdateInstall { from: BundleFrom::File(bundle), downgrade, this_node: _, go } => {
                 let _turn = self.turn_if(go, || Text::new("an update is installed", "正在安装升级"))?;
                 let facts = facts::gather(&self.settings, &disks::machine()).await;
                 update::install(update::Order { bundle, downgrade, baseline: Baseline::of(&facts) }, go, step).await

@@ -73,7 +73,14 @@ pub enum Request {
         /// The order.
         order: OrderName,
     },
-    /// An order for the mail process of the other node, which serves: passed on over the trusted channel. Answer: [`Answer::Mail`].
+    /// An order for `twinpost system` of the other node: passed on over the trusted channel. Answer: [`Answer::Passed`].
+    System {
+        /// As the socket of `twinpost system` takes it.
+        order: serde_json::Value,
+        /// It may take so long.
+        limit_s: u64,
+    },
+    /// An order for the mail process of the other node, which serves: passed on over the trusted channel. Answer: [`Answer::Passed`].
     Mail {
         /// As the control socket of the mail process takes it.
         order: serde_json::Value,
@@ -184,8 +191,8 @@ pub enum Answer {
         /// In words.
         text: Text,
     },
-    /// What the mail process of the other node answered, as its control socket does.
-    Mail {
+    /// What the program of the other node answered, as its own socket does.
+    Passed {
         /// The answer.
         said: serde_json::Value,
     },

@@ -125,6 +125,7 @@ impl Clerk {
             | Request::PairOffer
             | Request::PairJoin { .. }
             | Request::Mail { .. }
+            | Request::System { .. }
             | Request::Unpair) => match &self.desk {
                 Some(desk) => desk.ask(other).await,
                 None => Answer::Error {

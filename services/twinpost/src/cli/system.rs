@@ -164,7 +164,7 @@ pub enum SlotName {
 pub enum UpdateOrder {
     /// Versions in both slots, and what is under way
     Status,
-    /// Verify a bundle and write it into the other slot, which the next start tries
+    /// Verify a bundle and bring both nodes to its version, the standby first; without a peer it is tried at the next start
     Install {
         /// The bundle
         #[arg(required_unless_present = "usb")]
@@ -175,6 +175,9 @@ pub enum UpdateOrder {
         /// Take an older version too
         #[arg(long)]
         downgrade: bool,
+        /// Only this node: into its other slot, which its next start tries
+        #[arg(long)]
+        this_node: bool,
         #[command(flatten)]
         sure: Sure,
     },

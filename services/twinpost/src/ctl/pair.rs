@@ -213,7 +213,7 @@ pub async fn pass_on(dir: &Path, request: &crate::control::Request) -> Option<Re
     }
     let order = serde_json::to_value(request).ok()?;
     Some(match client.ask(&Request::Mail { order }).await {
-        Ok(Answer::Mail { said }) => match serde_json::from_value(said) {
+        Ok(Answer::Passed { said }) => match serde_json::from_value(said) {
             Ok(crate::control::Answer::Done(value)) => Ok(value),
             Ok(crate::control::Answer::Failed(failure)) => Err(failure),
             Ok(crate::control::Answer::Progress(_)) => Err(failed(format!("node {active} serves, and did not finish the order"))),
@@ -290,7 +290,7 @@ fn answered(answer: Answer, json: bool, language: Language) -> Result<u8, Why> {
         Answer::Done { text } | Answer::Told { text } | Answer::Preview { text, .. } => show::text(language.say(&text)),
         Answer::Status(status) => show::text(&page(&status, language)),
         Answer::Code { code, .. } => show::text(&code),
-        Answer::Mail { said } => show::text(&said.to_string()),
+        Answer::Passed { said } => show::text(&said.to_string()),
         Answer::Refused { reasons } => {
             let title = language.word("refused, nothing has changed:", "已拒绝，未做任何更改：");
             return Err(Why { message: format!("{title}\n{}", list(&reasons, language)), exit: EXIT_FAILED });

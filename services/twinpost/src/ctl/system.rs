@@ -149,9 +149,10 @@ fn asked(order: &Order) -> Result<Option<(Request, Word)>, String> {
             (Request::DisksInstall { source, bays, erase, go: true }, needed(sure.yes))
         }
         Order::Update(UpdateOrder::Status) => (Request::UpdateStatus, Word::NotNeeded),
-        Order::Update(UpdateOrder::Install { file, usb: _, downgrade, sure }) => {
+        Order::Update(UpdateOrder::Install { file, usb: _, downgrade, this_node, sure }) => {
             let from = file.as_ref().map_or(Ok(BundleFrom::Usb), |file| here(file).map(BundleFrom::File))?;
-            (Request::UpdateInstall { from, downgrade: *downgrade, go: true }, needed(sure.yes))
+            let (downgrade, this_node) = (*downgrade, *this_node);
+            (Request::UpdateInstall { from, downgrade, this_node, go: true }, needed(sure.yes))
         }
         // It changes nothing that runs.
         Order::Update(UpdateOrder::Commit(_)) => (Request::UpdateCommit, Word::NotNeeded),
@@ -298,7 +299,7 @@ mod tests {
             Order::Disks(DisksOrder::Init { erase: erase(), single: false, sure }),
             Order::Disks(DisksOrder::Replace { bay: "1".to_owned(), erase: erase(), wait: false, sure }),
             Order::Disks(DisksOrder::Install { bays: Vec::new(), source: None, erase: erase(), sure }),
-            Order::Update(UpdateOrder::Install { file: Some("x".into()), usb: false, downgrade: false, sure }),
+            Order::Update(UpdateOrder::Install { file: Some("x".into()), usb: false, downgrade: false, this_node: false, sure }),
             Order::Update(UpdateOrder::Back(sure)),
             Order::Update(UpdateOrder::Slot { slot: SlotName::B, sure }),
             Order::Power(PowerOrder::Reboot(sure)),

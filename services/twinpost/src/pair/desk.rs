@@ -1,9 +1,10 @@
 //! Questions and orders that the pair daemon passes on: the appliance document, and data that was set aside.
 
-use super::aside;
+use super::{aside, forward};
 use crate::node::Folder;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use twinpost_config::history::Choice;
 use twinpost_pair::api::{Answer, ConfigAsk, Conflict, Request, Text};
 use twinpost_peer::{Channel, ConfigCopy};
@@ -25,15 +26,10 @@ impl twinpost_pair::Desk for Desk {
                 Request::Config { what } => {
                     self.config(what).await.unwrap_or_else(|why| Answer::Error { text: Text::new(why.clone(), why) })
                 }
-                Request::Mail { order } => match &self.channel {
-                    Some(channel) => match super::forward::send(channel, order).await {
-                        Ok(said) => Answer::Mail { said },
-                        Err(why) => Answer::Error { text: Text::new(why.clone(), why) },
-                    },
-                    None => Answer::Error {
-                        text: Text::new("this node has no channel to its peer", "本节点没有到对方的通道")
-                    },
-                },
+                Request::Mail { order } => self.pass(forward::MAIL, order, forward::MAIL_LIMIT).await,
+                Request::System { order, limit_s } => {
+                    self.pass(forward::SYSTEM, order, Duration::from_secs(limit_s.min(3600))).await
+                }
                 Request::Conflict { what: Conflict::List } => {
                     self.bring().await.unwrap_or_else(|why| Answer::Error { text: Text::new(why.clone(), why) })
                 }
@@ -48,6 +44,19 @@ impl twinpost_pair::Desk for Desk {
 }
 
 impl Desk {
+    /// To the other node and back.
+    async fn pass(&self, name: &str, order: serde_json::Value, limit: Duration) -> Answer {
+        let Some(channel) = &self.channel else {
+            return Answer::Error {
+                text: Text::new("this node has no channel to its peer", "本节点没有到对方的通道")
+            };
+        };
+        match forward::send(channel, name, order, limit).await {
+            Ok(said) => Answer::Passed { said },
+            Err(why) => Answer::Error { text: Text::new(why.clone(), why) },
+        }
+    }
+
     /// What the peer set aside comes here, where it can be compared and merged.
     async fn bring(&self) -> Result<Answer, String> {
         let channel =
