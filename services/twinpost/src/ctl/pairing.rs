@@ -91,7 +91,9 @@ async fn carry_out(order: &PairingOrder, folder: &Folder, as_json: bool) -> Resu
                 "Type this on the other node within ten minutes:\n\n  twinpost ctl pair pairing join {} {code}\n",
                 offer.address()
             );
-            show::note(&text, &json!({ "code": code, "address": offer.address().to_string() }), as_json);
+            // One line: a machine reads it while this order goes on.
+            let told = json!({ "code": code, "address": offer.address().to_string() });
+            show::text(&if as_json { told.to_string() } else { text });
             let mut wrong = offer.wrong();
             let watch = async {
                 while wrong.changed().await.is_ok() {

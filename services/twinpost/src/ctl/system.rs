@@ -15,8 +15,12 @@ use crate::{EXIT_DONE, EXIT_FAILED, EXIT_UNREACHABLE, complain};
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use twinpost_node::api::{BundleFrom, Done, Power, Request, SOCKET, Slot, Step, SupportTo, Text};
 use twinpost_node::client::{CallError, call};
+
+/// Between two lines of progress about one thing.
+const JSON_EVERY: Duration = Duration::from_secs(2);
 
 /// Carries out an order about the machine, if it is one; gives the exit code.
 pub async fn run(order: &Order, json: bool) -> Option<u8> {
@@ -73,7 +77,11 @@ fn log(lines: u32, boot: i32, unit: Option<&str>, json: bool) -> u8 {
     let form = if json { "json" } else { "short-monotonic" };
     let mut command = std::process::Command::new("journalctl");
     command.args(["--no-pager", "--quiet", "--output", form]);
-    command.arg(format!("--lines={lines}")).arg(format!("--boot={boot}"));
+    // Whatever name the machine had when it wrote them: the first lines of a start come before its name is known.
+    command.arg("--merge").arg(format!("--lines={lines}"));
+    if boot != 0 {
+        command.arg(format!("--boot={boot}"));
+    }
     if let Some(unit) = unit {
         command.arg(format!("--unit={unit}"));
     }
@@ -239,7 +247,7 @@ impl Talk {
     }
 
     async fn call(&self, request: Request) -> Result<Done, Ended> {
-        let mut bar = Bar { json: self.json, language: self.language, bar: None, told: String::new() };
+        let mut bar = Bar { json: self.json, language: self.language, bar: None, told: String::new(), at: None };
         let outcome = call(&self.socket, &self.by, request, |step| bar.step(&step)).await;
         bar.end();
         outcome.map_err(Ended::Call)
@@ -252,6 +260,7 @@ struct Bar {
     language: Language,
     bar: Option<indicatif::ProgressBar>,
     told: String,
+    at: Option<Instant>,
 }
 
 impl Bar {
@@ -259,7 +268,14 @@ impl Bar {
     fn step(&mut self, step: &Step) {
         let what = self.language.both(&step.what.en, &step.what.zh);
         if self.json {
-            // Machines read the last value; these lines are for those that show progress of their own.
+            // Machines read the last value; these lines are for those that show progress of their own, perhaps over a slow serial line.
+            let now = Instant::now();
+            let soon = self.at.is_some_and(|at| now.duration_since(at) < JSON_EVERY);
+            if self.told == what && soon {
+                return;
+            }
+            self.at = Some(now);
+            what.clone_into(&mut self.told);
             show::text(&serde_json::to_string(&json!({ "progress": step })).unwrap_or_default());
         } else if std::io::stderr().is_terminal() {
             let bar = self.bar.get_or_insert_with(|| {
