@@ -297,11 +297,16 @@ def install(machine, program):
     say("installed to both disks, read back, no longer an installer; the one with data only when named")
     machine.pull("usb")
     machine.kill()
+    for disk in ("S1", "S2"):
+        usable_slot(machine, program, disk)
     found, _ = boot(machine)
     check(found["mounted"] == "persistent" and found["made"], found)
-    check(refusals(machine.disks("init", "--go")) == [], "init")
+    # The root stands on both disks' slots.
+    machine.sh("mkdir -p /mnt2; mount -t ext4 -o ro /dev/vdb2 /mnt2")
+    plan = machine.disks("init", "--go")
+    check(refusals(plan) == [] and "wipe" not in [step["step"] for step in plan["steps"]], plan)
     until(lambda: in_sync(machine), "the arrays were never whole")
-    say("first start from an installed disk, and both joined")
+    say("first start from an installed disk, and both joined while both were in use")
 
 
 def cuts(machine, program):

@@ -107,7 +107,7 @@ impl Machine {
         let mark = mark(&self.paths.sys);
         for (port, block) in self.blocks().await {
             let Some(block) = block else { continue };
-            let boot = self.in_use(&block);
+            let boot = block.in_use();
             match self.system(&block).await {
                 Ok(Some(system)) => {
                     let (Some(found), Some(part)) = (system.of(array), block.part(array.partition())) else { continue };

@@ -27,6 +27,8 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A rebuild that neither runs nor waits for its turn after this time will not begin.
 const BEGINS_WITHIN: Duration = Duration::from_secs(60);
+/// From the beginning of a member to some way into the array's data.
+const HEAD_BYTES: u64 = 130 * MIB;
 /// Zeros are asked for in parts, so that progress can be told.
 const ZERO_PART_BYTES: u64 = 1 << 30;
 
@@ -262,6 +264,22 @@ impl Machine {
         }
         for (member, n) in members.iter().zip(0..) {
             zeros = zeros && self.zero_all(member, n, teller).await?;
+        }
+        if !zeros {
+            // Where a mirror's metadata or a file system would be looked for, the array must read as new, whatever lay there before. mdadm lets the
+            // data of a member begin within its first 128 MiB.
+            for member in &members {
+                let path = member.clone();
+                device::blocking(member, move || {
+                    let file = device::open_rw(&path)?;
+                    let bytes =
+                        std::io::Seek::seek(&mut &file, std::io::SeekFrom::End(0)).map_err(Error::io("measure", &path))?;
+                    device::zero(&file, &path, 0, HEAD_BYTES.min(bytes), false, &|_| ())?;
+                    let tail = ENDS_BYTES.min(bytes);
+                    device::zero(&file, &path, bytes - tail, tail, false, &|_| ())
+                })
+                .await?;
+            }
         }
         let members: Vec<String> = members.iter().map(|member| shown(member)).collect();
         self.create(array, &members, zeros).await

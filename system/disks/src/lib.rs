@@ -34,6 +34,7 @@ pub use api::{
     Options, Order, Partition, Plan, PlanDisk, Port, Progress, Refusal, StateVolume, Step, Text, Twinpost, Whose,
 };
 pub use error::Error;
+pub use health::faults as health_faults;
 
 use std::path::PathBuf;
 use twinpost_board::{BayNow, Roles};

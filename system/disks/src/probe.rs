@@ -146,7 +146,7 @@ impl Machine {
                     Whose::ThisNode
                 } else if arrays.iter().flatten().next().is_some() {
                     Whose::Another
-                } else if self.in_use(block) {
+                } else if block.in_use() {
                     Whose::ThisNode
                 } else {
                     Whose::NoData
@@ -212,7 +212,7 @@ impl Machine {
             rotational: block.rotational,
             health,
             holds,
-            in_use: self.in_use(block),
+            in_use: block.in_use(),
             members,
         }
     }

@@ -239,7 +239,7 @@ impl Machine {
             ));
         }
         // `false` sorts first: the disk in use.
-        disks.sort_by_key(|(_, block, _)| !self.in_use(block));
+        disks.sort_by_key(|(_, block, _)| !block.in_use());
         let Some((port, block, system)) = disks.into_iter().next() else {
             return Err(unusable("there is no system disk in any bay", "任何插槽中都没有系统磁盘"));
         };

@@ -28,9 +28,7 @@ pub struct Block {
     pub serial: String,
     /// It can write zeros without being sent them.
     pub writes_zeros: bool,
-    /// `8:0`.
-    pub number: String,
-    /// Devices that stand on the whole disk.
+    /// Devices that stand on the whole disk, or it is mounted as a whole.
     pub held: bool,
     /// By their place.
     pub parts: Vec<Part>,
@@ -58,9 +56,7 @@ pub struct Part {
     pub start_bytes: u64,
     /// Size.
     pub bytes: u64,
-    /// `8:1`.
-    pub number: String,
-    /// An array or a device mapper stands on it.
+    /// An array or a device mapper stands on it, or it is mounted.
     pub held: bool,
 }
 
@@ -127,20 +123,20 @@ impl Machine {
             (vendor, model) if vendor.is_empty() || vendor == "ATA" || vendor.starts_with("0x") => model,
             (vendor, model) => format!("{vendor} {model}").trim().to_owned(),
         };
-        let mut parts = Vec::new();
+        let (mut parts, mounted) = (Vec::new(), self.mounted());
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten().take(4096) {
             let Some(part) = entry.file_name().to_str().map(str::to_owned) else { continue };
             let at = entry.path();
             let Some(index) = number(at.join("partition")) else { continue };
             let sectors = |what: &str| number(at.join(what)).unwrap_or(0).saturating_mul(512);
+            let id = text(at.join("dev"));
             parts.push(Part {
                 device: self.paths.dev.join(&part),
                 index: u32::try_from(index).unwrap_or(u32::MAX),
                 label: uevent(&at, "PARTNAME").unwrap_or_default(),
                 start_bytes: sectors("start"),
                 bytes: sectors("size"),
-                number: text(at.join("dev")),
-                held: has_entries(at.join("holders")),
+                held: has_entries(at.join("holders")) || mounted.contains(&id),
                 name: part,
             });
             if parts.len() == PARTITIONS_MAX {
@@ -168,8 +164,7 @@ impl Machine {
             model: if model.is_empty() && name.starts_with("vd") { "virtio disk".into() } else { model },
             serial: tidy(&serial),
             writes_zeros: number(folder.join("queue/write_zeroes_max_bytes")).is_some_and(|most| most > 0),
-            number: text(folder.join("dev")),
-            held: has_entries(folder.join("holders")),
+            held: has_entries(folder.join("holders")) || mounted.contains(&text(folder.join("dev"))),
             parts,
             name,
         })
@@ -200,19 +195,18 @@ impl Machine {
         })
     }
 
-    /// Device numbers of what is mounted or swapped to.
-    pub(crate) fn mounted(&self) -> BTreeSet<String> {
+    /// Device numbers of what is mounted.
+    fn mounted(&self) -> BTreeSet<String> {
         let table = std::fs::read_to_string(self.paths.proc.join("self/mountinfo")).unwrap_or_default();
         // proc(5): the third field is the device.
         table.lines().filter_map(|line| line.split(' ').nth(2).map(str::to_owned)).collect()
     }
+}
 
+impl Block {
     /// Something of the running system stands on the disk.
-    pub(crate) fn in_use(&self, block: &Block) -> bool {
-        let mounted = self.mounted();
-        block.held
-            || mounted.contains(&block.number)
-            || block.parts.iter().any(|part| part.held || mounted.contains(&part.number))
+    pub fn in_use(&self) -> bool {
+        self.held || self.parts.iter().any(|part| part.held)
     }
 }
 
@@ -302,9 +296,9 @@ pub(crate) mod tests {
         assert_eq!(fake.machine.block(&device).unwrap().part("twinpost-a").unwrap().name, "vda2", "by the table");
         assert_eq!(fake.machine.bay_of("vda").as_deref(), Some("1"));
         assert_eq!(fake.machine.bay_of("vdb1"), None);
-        assert!(!fake.machine.in_use(&block));
+        assert!(!block.in_use());
         fs::write(fake.machine.paths.proc.join("self/mountinfo"), "36 35 254:vda2 / /x rw - ext4 /dev/vda2 rw\n").unwrap();
-        assert!(fake.machine.in_use(&block));
+        assert!(fake.machine.block(&device).unwrap().in_use());
         fake.machine.ports[0].device = Some("/dev/no-such-disk".into());
         assert!(fake.machine.blocks().await[0].1.is_none());
     }

@@ -135,7 +135,7 @@ impl Machine {
         };
         // Read anew, the kernel learns the names too; a disk in use can only be told of what changed.
         let mut said = String::new();
-        if self.in_use(&now) || self.programs.blockdev.run(&["--rereadpt", &shown], LIMIT).await?.code != Some(0) {
+        if now.in_use() || self.programs.blockdev.run(&["--rereadpt", &shown], LIMIT).await?.code != Some(0) {
             for partition in table.partitions.iter().filter(|partition| !known(&now, partition)) {
                 let number = partition.number.to_string();
                 said.push_str(&self.programs.partx.run(&["--update", "--nr", &number, &shown], LIMIT).await?.stderr);
