@@ -292,9 +292,12 @@ impl Found {
             let driven = d.entry.join("device/driver/module").canonicalize().ok();
             match driven.as_ref().and_then(|p| p.file_name()).and_then(|n| n.to_str()) {
                 Some(name) => name.replace('-', "_") == module,
-                None => {
-                    watchdog.driver == WatchdogDriver::Softdog && d.attribute("identity").as_deref() == Some("Software Watchdog")
-                }
+                // Registered without its hardware as parent (drivers/watchdog/i6300esb.c, softdog.c): known by what it says of itself.
+                None => match watchdog.driver {
+                    WatchdogDriver::Softdog => d.attribute("identity").as_deref() == Some("Software Watchdog"),
+                    WatchdogDriver::I6300esb => d.attribute("identity").as_deref() == Some("i6300ESB timer"),
+                    _ => false,
+                },
             }
         });
         let mut device = device.map(|d| Path::new("/dev").join(d.name));

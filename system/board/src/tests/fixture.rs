@@ -107,6 +107,15 @@ impl Tree {
         self.link(&format!("class/tty/{name}"), &format!("{folder}/{name}"));
     }
 
+    /// A watchdog that is registered without its hardware as parent.
+    pub fn lone_watchdog(&self, module: &str, identity: &str) {
+        self.folder(&format!("module/{module}"));
+        let folder = "devices/virtual/watchdog/watchdog0";
+        self.folder(folder);
+        self.write(&format!("{folder}/identity"), identity);
+        self.link("class/watchdog/watchdog0", folder);
+    }
+
     pub fn watchdog(&self, way: &str, module: &str) {
         let function = self.pci(way);
         self.folder(&format!("module/{module}"));

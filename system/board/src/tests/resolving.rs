@@ -45,6 +45,17 @@ fn the_rigs_machine_has_all_roles() {
 }
 
 #[test]
+fn a_watchdog_without_a_parent_is_known_by_its_words() {
+    let seen = |identity: &str| {
+        let tree = qemu();
+        tree.lone_watchdog("i6300esb", identity);
+        found(&tree, None).1.watchdog.and_then(|w| w.device)
+    };
+    assert_eq!(seen("i6300ESB timer\n").as_deref(), Some(std::path::Path::new("/dev/watchdog0")));
+    assert_eq!(seen("Software Watchdog\n"), None);
+}
+
+#[test]
 fn what_is_missing_is_told_so_that_a_person_can_act() {
     let tree = qemu();
     tree.remove("class/block/vdb");
