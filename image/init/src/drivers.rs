@@ -42,11 +42,16 @@ impl Drivers {
         Self { drivers }
     }
 
-    /// Drivers for a device: the files to be loaded, in order, and whether its disks appear late. None when no driver of the initramfs is for it.
-    pub fn of<'a>(&'a self, modalias: &'a str) -> impl Iterator<Item = (&'a [String], bool)> {
-        let wanted =
-            move |driver: &&Driver| driver.aliases.iter().any(|pattern| matches(pattern.as_bytes(), modalias.as_bytes()));
-        self.drivers.iter().filter(wanted).map(|driver| (driver.files.as_slice(), driver.late))
+    /// Numbers of the drivers for a device, in the table's order; none when no driver of the initramfs is for it.
+    pub fn of<'a>(&'a self, modalias: &'a str) -> impl Iterator<Item = usize> {
+        let wanted = move |driver: &Driver| driver.aliases.iter().any(|pattern| matches(pattern.as_bytes(), modalias.as_bytes()));
+        self.drivers.iter().enumerate().filter(move |(_, driver)| wanted(driver)).map(|(number, _)| number)
+    }
+
+    /// A driver: the files to be loaded, in order, and whether its disks appear late. Nothing for a number that is not from this table.
+    #[must_use]
+    pub fn driver(&self, number: usize) -> (&[String], bool) {
+        self.drivers.get(number).map_or((&[], false), |driver| (driver.files.as_slice(), driver.late))
     }
 
     /// Names of the buses below `/sys/bus` whose devices can ask for one of the drivers (`pci`, `virtio`, `usb` ...).
@@ -137,15 +142,12 @@ mod tests {
     fn a_device_gets_its_driver_and_what_that_needs() {
         let text = "module virtio.ko virtio_pci.ko\nalias pci:v00001AF4d*sv*sd*bc*sc*i*\nlate ahci.ko\nalias pci:v*d*sv*sd*bc01sc06i01*\nalias virtio:x\njunk\n";
         let drivers = Drivers::parse(text);
-        let of = |modalias: &str| {
-            drivers
-                .of(modalias)
-                .flat_map(|(files, late)| files.iter().map(move |file| format!("{file}{late}")))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(of("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00"), ["virtio.kofalse", "virtio_pci.kofalse"]);
-        assert_eq!(of("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"), ["ahci.kotrue"]);
+        let of = |modalias: &str| drivers.of(modalias).map(|number| drivers.driver(number)).collect::<Vec<_>>();
+        let (virtio, ahci) = (["virtio.ko".to_owned(), "virtio_pci.ko".to_owned()], ["ahci.ko".to_owned()]);
+        assert_eq!(of("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00"), [(&virtio[..], false)]);
+        assert_eq!(of("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"), [(&ahci[..], true)]);
         assert!(of("pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00").is_empty());
+        assert_eq!(drivers.driver(9), (&[][..], false));
         assert_eq!(drivers.buses(), BTreeSet::from(["pci", "virtio"]));
         assert_eq!(order("a.ko\n\nb.ko\n"), ["a.ko", "b.ko"]);
     }

@@ -68,8 +68,10 @@ pub struct Modules {
     loaded: BTreeSet<String>,
     seen: BTreeSet<PathBuf>,
     drivers: Drivers,
+    /// Drivers that devices asked for and that are not loaded yet.
+    wanted: BTreeSet<usize>,
     /// There is a driver whose disks appear some time after it is loaded.
-    pub slow: bool,
+    slow: bool,
 }
 
 impl Modules {
@@ -113,31 +115,34 @@ impl Modules {
         }
     }
 
-    /// Loads the drivers that devices ask for which were not seen before; devices may bring others (a controller its disks), so it is called
-    /// again. Answers whether a device was new.
-    pub fn load_for_devices(&mut self, mut note: impl FnMut(String)) -> bool {
-        let mut wanted = Vec::<String>::new();
-        let mut new = false;
+    /// Loads one driver of those that devices ask for: the first in the table's order, so that a machine that finds its disks behind it need
+    /// not load the rest. Devices may bring others (a controller its disks), so it is called until it answers that there is none.
+    pub fn load_next(&mut self, mut note: impl FnMut(String)) -> bool {
         for bus in self.drivers.buses() {
             for entry in fs::read_dir(format!("/sys/bus/{bus}/devices")).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if self.seen.contains(&path) {
                     continue;
                 }
-                new = true;
                 if let Ok(modalias) = fs::read_to_string(path.join("modalias")) {
-                    for (files, late) in self.drivers.of(modalias.trim_end()) {
-                        self.slow |= late;
-                        wanted.extend_from_slice(files);
-                    }
+                    self.wanted.extend(self.drivers.of(modalias.trim_end()));
                 }
                 self.seen.insert(path);
             }
         }
-        for file in wanted {
+        let Some(number) = self.wanted.pop_first() else { return false };
+        let (files, late) = self.drivers.driver(number);
+        self.slow |= late;
+        for file in files.to_vec() {
             self.load(&file, &mut note);
         }
-        new
+        true
+    }
+
+    /// More disks may still come: behind a driver of that kind, or behind one that is not loaded yet.
+    #[must_use]
+    pub fn more_disks(&self) -> bool {
+        self.slow || !self.wanted.is_empty()
     }
 }
 

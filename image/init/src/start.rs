@@ -74,8 +74,10 @@ impl Start {
         let cmdline = Cmdline::parse(&text)?;
         self.cmdline = Some(cmdline.clone());
         self.modules = Modules::read()?;
-        // Disks first: while their controllers look for them, the rest is loaded.
-        self.load_for_devices();
+        // Disks first: while their controllers look for them, the rest is loaded. Two disks are all that a node has; only an installer
+        // must know of more, to take the stick and none of them.
+        let own = |partitions: Vec<Partition>| partitions.iter().filter(|partition| !partition.usb).count();
+        while self.load_next() && (cmdline.install || own(machine::partitions(&cmdline.partition())) < 2) {}
         self.load_list("order");
         self.phase("modules");
         let mapper = Mapper::open().map_err(|error| format!("the kernel's device mapper does not answer: {error}"))?;
@@ -94,15 +96,9 @@ impl Start {
         modules.load_list(list, |why| console.note(&why));
     }
 
-    fn load_for_devices(&mut self) {
+    fn load_next(&mut self) -> bool {
         let Self { modules, console, .. } = self;
-        // A driver makes devices that ask for drivers (pci -> virtio -> nothing more, pci -> scsi host -> disk). Four rounds are the
-        // deepest there is; what comes later is seen by the next look.
-        for _ in 0..4 {
-            if !modules.load_for_devices(|why| console.note(&why)) {
-                break;
-            }
-        }
+        modules.load_next(|why| console.note(&why))
     }
 
     fn phase(&mut self, name: &'static str) {
@@ -139,7 +135,7 @@ impl Start {
                 since_good_ms: now - last_good,
                 bad: self.legs.len() - good.len(),
                 since_bad_ms: now - last_bad,
-                slow: self.modules.slow,
+                slow: self.modules.more_disks(),
                 install: cmdline.install,
             };
             match search.next(PATIENCE) {
@@ -147,7 +143,7 @@ impl Start {
                 Next::GiveUp => return Err(nothing_to_start(cmdline, &self.legs)),
                 Next::Wait => {
                     std::thread::sleep(Duration::from_millis(LOOK_MS));
-                    self.load_for_devices();
+                    while self.load_next() {}
                 }
             }
         }
