@@ -88,30 +88,8 @@ impl Modules {
     /// missing shows in what needs it.
     pub fn load_list(&mut self, list: &str, mut note: impl FnMut(String)) {
         match fs::read_to_string(format!("/modules/{list}")) {
-            Ok(text) => drivers::order(&text).into_iter().for_each(|file| self.load(file, &mut note)),
+            Ok(text) => drivers::order(&text).into_iter().for_each(|file| load(&mut self.loaded, file, &mut note)),
             Err(error) => note(format!("cannot read /modules/{list}: {error}")),
-        }
-    }
-
-    fn load(&mut self, file: &str, note: &mut impl FnMut(String)) {
-        if !self.loaded.insert(file.to_owned()) {
-            return;
-        }
-        let load = || {
-            let module = File::open(format!("/modules/{file}"))?;
-            match finit_module(&module, c"", ModuleInitFlags::empty()) {
-                // sha256-ssse3 answers ENODEV on a processor without the instructions.
-                Ok(()) | Err(nix::errno::Errno::EEXIST | nix::errno::Errno::ENODEV) => Ok(()),
-                Err(errno) => Err(io::Error::from(errno)),
-            }
-        };
-        let begun = uptime_ms();
-        if let Err(error) = load() {
-            note(format!("kernel module {file} does not load: {error}"));
-        }
-        let took_ms = uptime_ms() - begun;
-        if took_ms >= SLOW_MODULE_MS {
-            note(format!("kernel module {file} took {took_ms} ms"));
         }
     }
 
@@ -133,8 +111,8 @@ impl Modules {
         let Some(number) = self.wanted.pop_first() else { return false };
         let (files, late) = self.drivers.driver(number);
         self.slow |= late;
-        for file in files.to_vec() {
-            self.load(&file, &mut note);
+        for file in files {
+            load(&mut self.loaded, file, &mut note);
         }
         true
     }
@@ -143,6 +121,28 @@ impl Modules {
     #[must_use]
     pub fn more_disks(&self) -> bool {
         self.slow || !self.wanted.is_empty()
+    }
+}
+
+fn load(loaded: &mut BTreeSet<String>, file: &str, note: &mut impl FnMut(String)) {
+    if !loaded.insert(file.to_owned()) {
+        return;
+    }
+    let load = || {
+        let module = File::open(format!("/modules/{file}"))?;
+        match finit_module(&module, c"", ModuleInitFlags::empty()) {
+            // sha256-ssse3 answers ENODEV on a processor without the instructions.
+            Ok(()) | Err(nix::errno::Errno::EEXIST | nix::errno::Errno::ENODEV) => Ok(()),
+            Err(errno) => Err(io::Error::from(errno)),
+        }
+    };
+    let begun = uptime_ms();
+    if let Err(error) = load() {
+        note(format!("kernel module {file} does not load: {error}"));
+    }
+    let took_ms = uptime_ms() - begun;
+    if took_ms >= SLOW_MODULE_MS {
+        note(format!("kernel module {file} took {took_ms} ms"));
     }
 }
 
