@@ -10,6 +10,8 @@ use twinpost_rig::{Capability, NewDisk, Pair, Qemu, Rig};
 const NEEDS: &[Capability] = &[Capability::PullDisk, Capability::InsertDisk];
 /// As large as the disks that a rig starts with.
 const SIZE: u64 = 2 << 30;
+/// The second bay, as the board names it.
+const BAY: &str = "2";
 
 pub fn all() -> Vec<Scenario> {
     vec![
@@ -22,11 +24,20 @@ fn list(pair: &Pair<Qemu>, node: &str) -> Option<Value> {
     pair.rig.console(node).json("disks list").ok()
 }
 
-/// Whether the array of the mail has all its members.
+/// What the list says of the mail's array.
+fn mail(list: &Value) -> Option<Value> {
+    let arrays = if list["arrays"].is_array() { &list["arrays"] } else { &list["arrays"]["running"] };
+    arrays.as_array()?.iter().find(|array| array["array"] == "mail").cloned()
+}
+
+/// Whether the array of the mail has all its members, and none of them is being filled.
 fn whole(list: &Value) -> bool {
-    let arrays = list["arrays"].as_array().cloned().unwrap_or_default();
-    let mail = arrays.iter().find(|array| array["name"].as_str().is_some_and(|name| name.contains("mail")));
-    mail.is_some_and(|mail| ["ok", "clean", "whole", "active"].iter().any(|word| mail["state"] == *word))
+    mail(list).is_some_and(|mail| mail["degraded"] == 0 && mail["action"].is_null())
+}
+
+/// Whether a disk is in the bay.
+fn filled(list: &Value, bay: &str) -> bool {
+    list["bays"].as_array().into_iter().flatten().any(|found| found["name"] == bay && !found["disk"].is_null())
 }
 
 fn replaced(ground: &mut Ground) -> Outcome {
@@ -42,15 +53,15 @@ fn replaced(ground: &mut Ground) -> Outcome {
         for (disk, why) in [(NewDisk::Blank(SIZE / 4), "too small"), (NewDisk::Foreign(SIZE), "foreign")] {
             pair.rig.insert_disk(node, 2, disk)?;
             until(pair.rig.timeline(), "the new disk is seen", Duration::from_secs(60), || {
-                list(pair, node)?["bays"].as_array()?.iter().find(|bay| bay["bay"] == 2 || bay["name"] == "2").filter(|bay| !bay["disk"].is_null()).cloned()
+                list(pair, node).filter(|list| filled(list, BAY))
             })?;
-            let answer = pair.rig.console(node).order_within("disks replace 2 --yes", Duration::from_secs(60))?;
+            let answer = pair.rig.console(node).order_within(&format!("disks replace {BAY} --yes"), Duration::from_secs(60))?;
             check(answer.exit != 0, || format!("a {why} disk was taken: {}", answer.text))?;
             pair.rig.pull_disk(node, 2)?;
         }
         pair.rig.insert_disk(node, 2, NewDisk::Blank(SIZE))?;
         until(pair.rig.timeline(), "the new disk is taken", Duration::from_secs(60), || {
-            pair.rig.console(node).order_within("disks replace 2 --yes", Duration::from_secs(120)).ok().filter(|a| a.exit == 0)
+            pair.rig.console(node).order_within(&format!("disks replace {BAY} --yes"), Duration::from_secs(120)).ok().filter(|a| a.exit == 0)
         })?;
         until(pair.rig.timeline(), "the rebuilt array", SETTLE, || list(pair, node).filter(whole))?;
         scene.stays(5)
