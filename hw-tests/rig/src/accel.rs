@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long a kernel without anything to start may take under KVM.
-const PROBE: Duration = Duration::from_secs(8);
+const PROBE: Duration = Duration::from_secs(3);
 
 /// How processors are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -26,6 +26,10 @@ pub const BOOT_PATIENCE: Duration = Duration::from_secs(240);
 const ATTENTION: Duration = Duration::from_millis(700);
 /// How much of an answer that is not whole can be seen.
 const COMING_MOST: usize = 4096;
+/// What a console that waits for an order ends with.
+const PROMPT: &str = "twinpost>";
+/// A console that shows no prompt is asked all the same each time so much has passed: a line that came late may have covered it.
+const ASK_ANYWAY: Duration = Duration::from_secs(4);
 /// Between two attempts to open the line.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -34,8 +38,9 @@ struct Heard {
     answers: HashMap<u64, Result<Answer, ()>>,
     /// The answer that is coming, its first part.
     coming: Option<(u64, String)>,
-    /// The line is open, and how often it was opened.
-    open: bool,
+    /// The prompt was the last thing on the line.
+    prompt: bool,
+    /// How often the line was opened.
     lives: u64,
     writer: Option<Box<dyn Write + Send>>,
     /// People who look on (`twinpost-rig console`): they get every byte.
@@ -135,14 +140,22 @@ impl Console {
 
     fn attend_in_turn(&self, patience: Duration) -> Result<()> {
         let begun = Instant::now();
-        let mut shown = Duration::from_secs(10);
+        let (mut shown, mut asked) = (Duration::from_secs(10), Instant::now());
         while !self.shared.attentive.load(Ordering::Relaxed) {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            // Ctrl-C ends what a person may have left running; an order without words is answered at once.
-            self.write(format!("\x03\r@{number}\r").as_bytes());
-            if matches!(self.answer(number, ATTENTION), Some(Ok(_))) {
-                self.shared.attentive.store(true, Ordering::Relaxed);
-                break;
+            // A machine that boots would only echo it.
+            if lock(&self.shared.heard).prompt || asked.elapsed() >= ASK_ANYWAY {
+                // Ctrl-C ends what a person may have left running; an order without words is answered at once.
+                let begin = if asked.elapsed() >= ASK_ANYWAY { "\x03\r" } else { "" };
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                asked = Instant::now();
+                self.write(format!("{begin}@{number}\r").as_bytes());
+                if matches!(self.answer(number, ATTENTION), Some(Ok(_))) {
+                    self.shared.attentive.store(true, Ordering::Relaxed);
+                    break;
+                }
+            } else {
+                // The pace of looking.
+                std::thread::sleep(RETRY);
             }
             if begun.elapsed() >= patience {
                 let what = format!("an answer of the console of node {}", self.node);
@@ -178,7 +191,9 @@ impl Console {
         match self.answer(number, patience) {
             Some(Ok(answer)) => {
                 let took = begun.elapsed().as_millis();
-                self.timeline.note(&format!("{} order", self.node), &format!("< {} in {took} ms: {}", answer.exit, answer.text));
+                // A value on many lines would drown the rest.
+                let said = answer.json().map_or_else(|| answer.text.clone(), |json| json.to_string());
+                self.timeline.note(&format!("{} order", self.node), &format!("< {} in {took} ms: {said}", answer.exit));
                 Ok(answer)
             }
             Some(Err(())) => {
@@ -339,7 +354,6 @@ fn listen(place: &Place, shared: &Shared, timeline: &Timeline, source: &str) {
         {
             let mut heard = lock(&shared.heard);
             heard.writer = Some(writer);
-            heard.open = true;
             heard.lives += 1;
         }
         shared.attentive.store(false, Ordering::Relaxed);
@@ -374,6 +388,7 @@ fn listen(place: &Place, shared: &Shared, timeline: &Timeline, source: &str) {
                 }
             }
             heard.coming = decoder.so_far(COMING_MOST);
+            heard.prompt = decoder.open_line().trim_end().ends_with(PROMPT);
             drop(heard);
             shared.news.notify_all();
         }
@@ -383,7 +398,7 @@ fn listen(place: &Place, shared: &Shared, timeline: &Timeline, source: &str) {
         }
         let mut heard = lock(&shared.heard);
         heard.writer = None;
-        heard.open = false;
+        heard.prompt = false;
         drop(heard);
         shared.attentive.store(false, Ordering::Relaxed);
         if !shared.over.load(Ordering::Relaxed) {

@@ -93,19 +93,15 @@ pub fn run(wish: &Wish) -> Result<()> {
     timeline.say(&format!("image {} ({}), folder {}", image.version, image.id, dir.display()));
     let rig = Qemu::prepare(settings, &disks, timeline.clone())?;
     let listener = listen(&dir)?;
-    let pair = match known {
-        Some(founded) => again(Pair { rig, founded }, wish.strict)?,
-        None => match found(rig) {
-            Ok(pair) => {
-                remember(&pair)?;
-                pair
-            }
-            Err(error) => {
-                let _ = writeln!(std::io::stderr(), "{}", timeline.last(Duration::ZERO, 40));
-                return Err(error);
-            }
-        },
-    };
+    let mut pair = Pair { rig, founded: known.clone().unwrap_or_default() };
+    let outcome = if known.is_some() { again(&pair) } else { found(&mut pair).and_then(|()| remember(&pair)) };
+    if let Err(error) = outcome {
+        if wish.strict {
+            let _ = writeln!(std::io::stderr(), "{}", timeline.last(Duration::ZERO, 40));
+            return Err(error);
+        }
+        timeline.say(&format!("{error}; the machines stay for a look"));
+    }
     let pair = Arc::new(pair);
     let doors = forward(&pair);
     let serving = pair.clone();
@@ -125,20 +121,16 @@ pub fn run(wish: &Wish) -> Result<()> {
 }
 
 /// Starts a pair that was founded before.
-fn again(pair: Pair<Qemu>, strict: bool) -> Result<Pair<Qemu>> {
-    let timeline = pair.rig.timeline().clone();
+fn again(pair: &Pair<Qemu>) -> Result<()> {
+    let timeline = pair.rig.timeline();
     for node in NODES {
         pair.rig.power(node, true)?;
     }
-    match pair.wait_banner(crate::pair::SETTLE).and_then(|took| {
-        timeline.say(&format!("SMTP greets on the service address after {:.1} s", took.as_secs_f64()));
-        pair.settled()
-    }) {
-        Ok(active) => timeline.say(&format!("node {active} serves")),
-        Err(error) if strict => return Err(error),
-        Err(error) => timeline.say(&format!("{error}; the machines stay for a look")),
-    }
-    Ok(pair)
+    let took = pair.wait_banner(crate::pair::SETTLE)?;
+    timeline.say(&format!("SMTP greets on the service address after {:.1} s", took.as_secs_f64()));
+    let active = pair.settled()?;
+    timeline.say(&format!("node {active} serves"));
+    Ok(())
 }
 
 fn listen(dir: &Path) -> Result<UnixListener> {

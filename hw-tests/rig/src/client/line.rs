@@ -89,9 +89,8 @@ mod unchecked {
 
     pub(super) fn config() -> std::io::Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?;
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(std::io::Error::other)?;
         let anyone = Arc::new(Anyone(aws_lc_rs::default_provider()));
         Ok(builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth())
     }

@@ -50,9 +50,8 @@ fn mail(ground: &mut Ground) -> Outcome {
 }
 
 fn planned(ground: &mut Ground) -> Outcome {
-    ground.taken_over("planned switch", |scene| {
-        Ok(scene.pair.rig.console(scene.active).well("pair standby --yes").map(drop)?)
-    })?;
+    ground
+        .taken_over("planned switch", |scene| Ok(scene.pair.rig.console(scene.active).well("pair standby --yes").map(drop)?))?;
     let (pair, active) = ground.pair()?;
     let status = pair.status(other(active)).ok_or("no status")?;
     check(status["active"] == active, || format!("both know who serves: {status}"))

@@ -61,7 +61,11 @@ fn replaced(ground: &mut Ground) -> Outcome {
         }
         pair.rig.insert_disk(node, 2, NewDisk::Blank(SIZE))?;
         until(pair.rig.timeline(), "the new disk is taken", Duration::from_secs(60), || {
-            pair.rig.console(node).order_within(&format!("disks replace {BAY} --yes"), Duration::from_secs(120)).ok().filter(|a| a.exit == 0)
+            pair.rig
+                .console(node)
+                .order_within(&format!("disks replace {BAY} --yes"), Duration::from_secs(120))
+                .ok()
+                .filter(|a| a.exit == 0)
         })?;
         until(pair.rig.timeline(), "the rebuilt array", SETTLE, || list(pair, node).filter(whole))?;
         scene.stays(5)

@@ -53,8 +53,8 @@ impl Ground {
         let _ = std::fs::remove_dir_all(&log);
         let timeline = Timeline::begin(&log);
         let settings = Settings::new(image, desk::program(), folder.join("run"));
-        let base = found::base(&settings, &folder, &timeline)
-            .inspect_err(|_| println!("{}", timeline.last(Duration::ZERO, 60)))?;
+        let base =
+            found::base(&settings, &folder, &timeline).inspect_err(|_| println!("{}", timeline.last(Duration::ZERO, 60)))?;
         Ok(Self { settings, base, folder, timeline, pair: None, round: 0, figures: BTreeMap::new() })
     }
 
@@ -222,7 +222,9 @@ impl Scene<'_> {
             status["active"] == peer && status["services"]["state"] == "up"
         })?;
         let switch = &status["last_switch"];
-        Ok(json!({ "banner_ms": ms(heard.duration_since(struck)), "proof": switch["proof"], "took_ms": switch["took_ms"], "steps": switch["steps"] }))
+        Ok(
+            json!({ "banner_ms": ms(heard.duration_since(struck)), "proof": switch["proof"], "took_ms": switch["took_ms"], "steps": switch["steps"] }),
+        )
     }
 
     /// The same node serves all the time: after so many further messages nobody else has greeted.

@@ -45,7 +45,9 @@ fn eth1(ground: &mut Ground) -> Outcome {
             own.is_some_and(|own| own["state"] == "alone")
         })?;
         let peer = status["nodes"].as_array().and_then(|nodes| nodes.iter().find(|n| n["name"] == scene.standby).cloned());
-        check(peer.is_some_and(|peer| peer["eligible"] == false), || format!("a standby without the mirror is eligible: {status}"))?;
+        check(peer.is_some_and(|peer| peer["eligible"] == false), || {
+            format!("a standby without the mirror is eligible: {status}")
+        })?;
         rig.cable(scene.active, Cable::Eth1, Fault::None)?;
         let active = scene.whole_again()?;
         check(active == scene.active, || format!("node {active} serves now"))
@@ -53,9 +55,7 @@ fn eth1(ground: &mut Ground) -> Outcome {
 }
 
 fn lan(ground: &mut Ground) -> Outcome {
-    ground.taken_over("LAN cable of the active", |scene| {
-        Ok(scene.pair.rig.cable(scene.active, Cable::Lan, Fault::Pulled)?)
-    })?;
+    ground.taken_over("LAN cable of the active", |scene| Ok(scene.pair.rig.cable(scene.active, Cable::Lan, Fault::Pulled)?))?;
     let pulled = twinpost_rig::other(served(ground)?);
     ground.mend(pulled)?;
     ground.pair().map(drop)

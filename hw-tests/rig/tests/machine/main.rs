@@ -26,7 +26,8 @@ use std::process::ExitCode;
 
 /// In the order in which they run.
 fn scenarios() -> Vec<Scenario> {
-    [boot::all(), sms::all(), links::all(), serial::all(), crash::all(), mirror::all(), disks::all(), clock::all(), state::all()].concat()
+    [boot::all(), sms::all(), links::all(), serial::all(), crash::all(), mirror::all(), disks::all(), clock::all(), state::all()]
+        .concat()
 }
 
 fn main() -> ExitCode {

@@ -27,7 +27,9 @@ fn write(ground: &mut Ground, number: &str, body: &str) -> Outcome {
     let password = pair.founded.passwords.get(ben).cloned().unwrap_or_default();
     let to = format!("{number}@{SMS_DOMAIN}");
     let id = format!("sms.{:x}@school.example", rand::random::<u64>());
-    let head = format!("From: {ben}\r\nTo: {to}\r\nSubject: \r\nMessage-ID: <{id}>\r\nDate: Mon, 02 Nov 2026 08:00:00 +0800\r\n\r\n{body}\r\n");
+    let head = format!(
+        "From: {ben}\r\nTo: {to}\r\nSubject: \r\nMessage-ID: <{id}>\r\nDate: Mon, 02 Nov 2026 08:00:00 +0800\r\n\r\n{body}\r\n"
+    );
     let reply = pair.as_client(|| -> std::io::Result<_> {
         let mut smtp = Smtp::greeted(Line::tls_unchecked(at, Duration::from_secs(10), Duration::from_secs(30))?)?;
         let signed = smtp.sign_in(ben, &password)?;
