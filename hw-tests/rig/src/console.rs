@@ -25,7 +25,7 @@ pub const BOOT_PATIENCE: Duration = Duration::from_secs(240);
 /// Between two asks for attention.
 const ATTENTION: Duration = Duration::from_millis(700);
 /// How much of an answer that is not whole can be seen.
-const COMING_MOST: usize = 4096;
+const COMING_MOST: usize = 64 << 10;
 /// What a console that waits for an order ends with.
 const PROMPT: &str = "twinpost>";
 /// A console that shows no prompt is asked all the same each time so much has passed: a line that came late may have covered it.
@@ -116,8 +116,17 @@ impl Console {
     /// Waits for the answer of a number; none when it does not come in time.
     fn answer(&self, number: u64, patience: Duration) -> Option<Result<Answer, ()>> {
         let end = Instant::now() + patience;
+        let mut noted = 0;
         let mut heard = lock(&self.shared.heard);
         loop {
+            // Progress comes line by line: its times are what a person wants to know later.
+            if let Some((_, text)) = heard.coming.as_ref().filter(|(of, _)| *of == number) {
+                let whole = text.rfind('\n').map_or(0, |at| at + 1);
+                for line in text.get(noted..whole).unwrap_or_default().lines().filter(|line| line.contains("\"progress\"")) {
+                    self.timeline.note(&format!("{} order", self.node), line);
+                }
+                noted = whole.max(noted);
+            }
             if let Some(answer) = heard.answers.remove(&number) {
                 return Some(answer);
             }
@@ -209,11 +218,12 @@ impl Console {
         }
     }
 
-    /// Begins an order that says something and goes on, and waits for its first line; [`Begun::end`] waits for its end.
+    /// Begins an order that says something and goes on, and waits until what it said is enough; [`Begun::end`] waits for its
+    /// end.
     ///
     /// # Errors
     /// It says nothing in time, or ended before it said anything.
-    pub fn begin(&self, words: &str, patience: Duration) -> Result<Begun<'_>> {
+    pub fn begin(&self, words: &str, enough: impl Fn(&str) -> bool, patience: Duration) -> Result<Begun<'_>> {
         let turn = lock(&self.turn);
         self.attend_in_turn(BOOT_PATIENCE)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +232,7 @@ impl Console {
         let end = Instant::now() + patience;
         let mut heard = lock(&self.shared.heard);
         loop {
-            if let Some((_, text)) = heard.coming.as_ref().filter(|(of, text)| *of == number && text.contains('\n')) {
+            if let Some((_, text)) = heard.coming.as_ref().filter(|(of, text)| *of == number && enough(text)) {
                 let first = text.clone();
                 return Ok(Begun { console: self, _turn: turn, number, words: words.to_owned(), first });
             }
@@ -313,7 +323,7 @@ pub struct Begun<'a> {
     _turn: MutexGuard<'a, ()>,
     number: u64,
     words: String,
-    /// What it had said when its first line was whole.
+    /// What it had said when it was enough.
     pub first: String,
 }
 
@@ -483,10 +493,10 @@ mod tests {
         assert!(matches!(console.well("fail"), Err(Error::Refused { exit: 3, .. })));
         assert_eq!(console.order("fail").unwrap().exit, 3);
 
-        let begun = console.begin("slow", Duration::from_secs(10)).unwrap();
+        let begun = console.begin("slow", |text| text.contains('\n'), Duration::from_secs(10)).unwrap();
         assert!(begun.first.starts_with("{\"code\":\"1\"}"));
         assert_eq!(begun.end(Duration::from_secs(10)).unwrap().text.lines().last(), Some("well"));
-        assert!(console.begin("fail", Duration::from_secs(10)).is_err());
+        assert!(console.begin("fail", |_| false, Duration::from_secs(10)).is_err());
 
         // The answer breaks off with the line; the next order waits for the next life.
         let broken = console.order_within("reboot", Duration::from_secs(2));

@@ -66,11 +66,11 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Runs a pair until Ctrl-C.
+/// Runs a pair until Ctrl-C, which ends this program.
 ///
 /// # Errors
 /// It cannot be started.
-pub fn run(wish: &Wish) -> Result<()> {
+pub fn run(wish: &Wish) -> Result<std::convert::Infallible> {
     // Before any thread is there: they all leave these signals to this one.
     let mut ends = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -93,8 +93,24 @@ pub fn run(wish: &Wish) -> Result<()> {
     timeline.say(&format!("image {} ({}), folder {}", image.version, image.id, dir.display()));
     let rig = Qemu::prepare(settings, &disks, timeline.clone())?;
     let listener = listen(&dir)?;
-    let mut pair = Pair { rig, founded: known.clone().unwrap_or_default() };
-    let outcome = if known.is_some() { again(&pair) } else { found(&mut pair).and_then(|()| remember(&pair)) };
+    let pair = Arc::new(Pair::of(rig, known.clone().unwrap_or_default()));
+    let (serving, ending, place) = (pair.clone(), pair.clone(), dir.clone());
+    let end = move || {
+        let _ = ends.wait();
+        say("\nswitching off; the disks are kept");
+        for node in NODES {
+            ending.rig.machine(node).off();
+        }
+        let _ = std::fs::remove_file(socket(&place));
+        // Everything else that the rig started is tied to this process.
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(end).map_err(Error::io("a thread for signals"))?;
+    std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || serve(&listener, &serving))
+        .map_err(Error::io("a thread for orders"))?;
+    let outcome = if known.is_some() { again(&pair) } else { found(&pair).and_then(|()| remember(&pair)) };
     if let Err(error) = outcome {
         if wish.strict {
             let _ = writeln!(std::io::stderr(), "{}", timeline.last(Duration::ZERO, 40));
@@ -102,22 +118,12 @@ pub fn run(wish: &Wish) -> Result<()> {
         }
         timeline.say(&format!("{error}; the machines stay for a look"));
     }
-    let pair = Arc::new(pair);
     let doors = forward(&pair);
-    let serving = pair.clone();
-    std::thread::Builder::new()
-        .name("control".to_owned())
-        .spawn(move || serve(&listener, &serving))
-        .map_err(Error::io("a thread for orders"))?;
     explain(&pair, &dir, &doors);
-    let _ = ends.wait();
-    say("\nswitching off; the disks are kept");
-    for node in NODES {
-        pair.rig.power(node, false)?;
+    loop {
+        // The thread of the signals ends this program.
+        std::thread::park();
     }
-    let _ = std::fs::remove_file(socket(&dir));
-    // Threads still hold the pair; what it started ends with this process.
-    Ok(())
 }
 
 /// Starts a pair that was founded before.
@@ -187,7 +193,7 @@ fn explain(pair: &Pair<Qemu>, dir: &Path, doors: &[(u16, &str)]) {
     let ports: Vec<String> = doors.iter().map(|(port, name)| format!("127.0.0.1:{port} {name}")).collect();
     say(&format!("  from here        {}", ports.join(", ")));
     for person in PEOPLE {
-        let password = pair.founded.passwords.get(person).map_or("?", String::as_str);
+        let password = pair.password(person);
         say(&format!("  {person:<26} {password}"));
     }
     if doors.iter().any(|(port, _)| *port == 2525) {

@@ -19,7 +19,9 @@ pull|mend switch a      the controller that switches node a is out of reach
 pull disk a 1           the disk of bay 1
 insert disk a 1 same    the disk that was in it; or `new 2GiB`, `foreign 2GiB`
 witness on|off          the witness
-clock a +31536000       seconds added to the right time from its next start on";
+clock a +31536000       seconds added to the right time from its next start on
+kernel a WORDS          further words for its kernel from its next start on, such as
+                        `kernel a loglevel=7 systemd.journald.forward_to_console=1`";
 
 fn size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -69,6 +71,7 @@ pub fn carry_out(rig: &dyn Rig, words: &str) -> Result<String> {
             rig.insert_disk(node(name)?, if *bay == "1" { 1 } else { 2 }, disk)?;
         }
         ["witness", word @ ("on" | "off")] => rig.witness(*word == "on")?,
+        ["kernel", name, more @ ..] => rig.kernel_words(node(name)?, &more.join(" "))?,
         ["clock", name, seconds] => rig.clock_offset(node(name)?, seconds.parse().map_err(|_| wrong())?)?,
         _ => return Err(wrong()),
     }

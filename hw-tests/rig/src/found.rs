@@ -7,9 +7,11 @@
 //! Failure classes: a step fails: the error names it, the timeline has the rest.
 
 use crate::console::quoted;
+use crate::frame::values;
 use crate::pair::{DOMAIN, Founded, PEOPLE, Pair, SETTLE, SMS_DOMAIN};
 use crate::qemu::{Disks, GATEWAY, Qemu, SERVICE, Settings, WITNESS_PORT};
 use crate::rig::{NODES, Rig, other};
+use crate::timeline::lock;
 use crate::wait::until;
 use crate::{Error, Result, SWITCH_PASSWORD, SWITCH_USER, Timeline};
 use serde_json::Value;
@@ -58,7 +60,7 @@ fn both(work: impl Fn(&'static str) -> Result<()> + Sync) -> Result<()> {
 ///
 /// # Errors
 /// A step fails.
-pub fn found(pair: &mut Pair<Qemu>) -> Result<()> {
+pub fn found(pair: &Pair<Qemu>) -> Result<()> {
     let rig = &pair.rig;
     let timeline = rig.timeline().clone();
     let mut phases = Phases { timeline: &timeline, begun: Instant::now(), done: Vec::new() };
@@ -76,14 +78,14 @@ pub fn found(pair: &mut Pair<Qemu>) -> Result<()> {
     let cluster = pair_up(rig)?;
     phases.done("the nodes are paired");
     enrol(rig, cluster)?;
-    pair.founded.cluster = cluster;
+    lock(&pair.founded).cluster = cluster;
     pair.wait_banner(SETTLE)?;
     phases.done("SMTP greets on the service address");
     let active = pair.settled()?;
     phases.done(&format!("node {active} serves, node {} is its eligible standby", other(active)));
     people(pair, active)?;
     phases.done("domain and accounts are made");
-    pair.founded.phases_ms = phases.done;
+    lock(&pair.founded).phases_ms = phases.done;
     Ok(())
 }
 
@@ -102,12 +104,11 @@ pub fn setup_words(rig: &Qemu, node: &str) -> String {
 
 /// Pairing by code: node a offers, node b joins.
 fn pair_up(rig: &Qemu) -> Result<u64> {
-    let offer = rig.console("a").begin("--json pair pairing offer", Duration::from_secs(60))?;
+    let offer = rig.console("a").begin("--json pair pairing offer", |said| !values(said).is_empty(), Duration::from_secs(60))?;
     let garbage =
         |said: &str| Error::Garbage { node: "a".to_owned(), words: "pair pairing offer".to_owned(), said: said.to_owned() };
-    let first: Value =
-        offer.first.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| garbage(&offer.first))?;
-    let code = first["code"].as_str().ok_or_else(|| garbage(&offer.first))?;
+    let first = values(&offer.first);
+    let code = first.first().and_then(|first| first["code"].as_str()).ok_or_else(|| garbage(&offer.first))?;
     rig.console("b").well_within(&format!("--json pair pairing join {}", quoted(code)), Duration::from_secs(120))?;
     let answer = offer.end(Duration::from_secs(120))?;
     let last = answer.json().ok_or_else(|| garbage(&answer.text))?;
@@ -141,7 +142,7 @@ fn write_private(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The people of the tests.
-fn people<R: Rig>(pair: &mut Pair<R>, active: &'static str) -> Result<()> {
+fn people<R: Rig>(pair: &Pair<R>, active: &'static str) -> Result<()> {
     let console = pair.rig.console(active);
     let domains = console.json("domain list")?;
     if !domains.to_string().contains(&format!("\"{DOMAIN}\"")) {
@@ -156,7 +157,7 @@ fn people<R: Rig>(pair: &mut Pair<R>, active: &'static str) -> Result<()> {
             words: format!("account add {person}"),
             said: "no password in it".to_owned(),
         })?;
-        pair.founded.passwords.insert(person.to_owned(), password.to_owned());
+        lock(&pair.founded).passwords.insert(person.to_owned(), password.to_owned());
     }
     Ok(())
 }
@@ -192,7 +193,7 @@ pub fn switch_off(pair: &Pair<Qemu>) -> Result<()> {
 /// # Errors
 /// The file cannot be written.
 pub fn remember(pair: &Pair<Qemu>) -> Result<()> {
-    let text = serde_json::to_vec_pretty(&pair.founded).map_err(|e| Error::Setting { what: e.to_string() })?;
+    let text = serde_json::to_vec_pretty(&*lock(&pair.founded)).map_err(|e| Error::Setting { what: e.to_string() })?;
     write_private(&pair.rig.settings().folder.join(FILE), &text)
 }
 
@@ -215,8 +216,8 @@ pub fn base(settings: &Settings, cache: &Path, timeline: &Timeline) -> Result<Pa
     let begun = cache.join(format!("begun-{}", settings.image.id));
     let _ = std::fs::remove_dir_all(&begun);
     let rig = Qemu::prepare(Settings { folder: begun.clone(), ..settings.clone() }, &Disks::Fresh, timeline.clone())?;
-    let mut pair = Pair { rig, founded: Founded::default() };
-    found(&mut pair)?;
+    let pair = Pair::of(rig, Founded::default());
+    found(&pair)?;
     switch_off(&pair)?;
     remember(&pair)?;
     drop(pair);
@@ -238,7 +239,7 @@ pub fn base(settings: &Settings, cache: &Path, timeline: &Timeline) -> Result<Pa
 pub fn start_over(settings: Settings, base: &Path, timeline: Timeline) -> Result<Pair<Qemu>> {
     let founded = remembered(base).ok_or_else(|| Error::Setting { what: format!("{} is no founded pair", base.display()) })?;
     let rig = Qemu::prepare(settings, &Disks::Over(base.to_owned()), timeline)?;
-    let pair = Pair { rig, founded };
+    let pair = Pair::of(rig, founded);
     both(|node| pair.rig.power(node, true))?;
     pair.settled()?;
     Ok(pair)

@@ -25,13 +25,19 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What was printed, as JSON: the whole of it, or its last line that is.
+    /// What was printed, as JSON: the last of the values that follow each other, or the last line that is one.
     #[must_use]
     pub fn json(&self) -> Option<serde_json::Value> {
-        serde_json::from_str(&self.text)
-            .ok()
-            .or_else(|| self.text.lines().rev().find_map(|line| serde_json::from_str(line.trim()).ok().filter(is_compound)))
+        values(&self.text).pop().or_else(|| {
+            self.text.lines().rev().find_map(|line| serde_json::from_str(line.trim()).ok().filter(is_compound))
+        })
     }
+}
+
+/// The JSON values at the begin of a text, as far as they are whole.
+#[must_use]
+pub fn values(text: &str) -> Vec<serde_json::Value> {
+    serde_json::Deserializer::from_str(text).into_iter().map_while(Result::ok).collect()
 }
 
 fn is_compound(value: &serde_json::Value) -> bool {
@@ -267,7 +273,9 @@ mod tests {
     fn json_is_found_behind_progress() {
         let json = answer("10 %\n100 %\n{\"done\":true}", 0).json().unwrap();
         assert_eq!(json["done"], true);
-        assert!(answer("100", 0).json().is_some());
+        let two = "{\n  \"code\": \"1\"\n}\n{\n  \"cluster\": 7\n}";
+        assert_eq!(answer(two, 0).json().unwrap()["cluster"], 7);
+        assert_eq!(super::values(&two[..two.len() - 4]).len(), 1);
         assert!(answer("nothing", 0).json().is_none());
     }
 

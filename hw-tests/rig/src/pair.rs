@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,16 +48,28 @@ pub struct Pair<R: Rig> {
     /// The machines.
     pub rig: R,
     /// What was made when it was founded.
-    pub founded: Founded,
+    pub founded: Mutex<Founded>,
 }
 
 impl<R: Rig> std::fmt::Debug for Pair<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pair").field("founded", &self.founded).finish_non_exhaustive()
+        f.debug_struct("Pair").finish_non_exhaustive()
     }
 }
 
 impl<R: Rig> Pair<R> {
+    /// A pair that was founded before, or is going to be.
+    #[must_use]
+    pub fn of(rig: R, founded: Founded) -> Self {
+        Self { rig, founded: Mutex::new(founded) }
+    }
+
+    /// The password of an account.
+    #[must_use]
+    pub fn password(&self, account: &str) -> String {
+        lock(&self.founded).passwords.get(account).cloned().unwrap_or_default()
+    }
+
     /// What the pair daemon of a node says; none while it does not answer.
     #[must_use]
     pub fn status(&self, node: &str) -> Option<Value> {
@@ -173,7 +185,7 @@ impl<R: Rig> Pair<R> {
     /// IMAP refuses.
     pub fn mailbox(&self, person: &str) -> Result<HashMap<String, usize>> {
         let at = self.at(993);
-        let password = self.founded.passwords.get(person).cloned().unwrap_or_default();
+        let password = self.password(person);
         let asked = self.as_client(|| -> std::io::Result<_> {
             let line = Line::tls_unchecked(at, Duration::from_secs(10), Duration::from_secs(60))?;
             Ok(Imap::sign_in_on(line, person, &password)?.message_ids("INBOX"))

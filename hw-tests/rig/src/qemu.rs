@@ -467,6 +467,11 @@ impl Rig for Qemu {
         Ok(())
     }
 
+    fn kernel_words(&self, node: &str, words: &str) -> Result<()> {
+        self.machine(node).choose(|options| words.clone_into(&mut options.words));
+        Ok(())
+    }
+
     fn witness(&self, on: bool) -> Result<()> {
         let mut witness = lock(&self.witness);
         if let Some(mut child) = witness.take() {

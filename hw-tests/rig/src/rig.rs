@@ -156,6 +156,14 @@ pub trait Rig: Send + Sync {
         let _ = offset_s;
         cannot(&format!("set the clock of node {node}"))
     }
+    /// Further words for the kernel of a node from its next start on.
+    ///
+    /// # Errors
+    /// The rig cannot.
+    fn kernel_words(&self, node: &str, words: &str) -> Result<()> {
+        let _ = words;
+        cannot(&format!("give the kernel of node {node} words"))
+    }
     /// Stops or starts the witness.
     ///
     /// # Errors

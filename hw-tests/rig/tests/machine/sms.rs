@@ -24,7 +24,7 @@ pub fn all() -> Vec<Scenario> {
 fn write(ground: &mut Ground, number: &str, body: &str) -> Outcome {
     let (pair, _) = ground.pair()?;
     let (at, ben) = (pair.at(465), PEOPLE[0]);
-    let password = pair.founded.passwords.get(ben).cloned().unwrap_or_default();
+    let password = pair.password(ben);
     let to = format!("{number}@{SMS_DOMAIN}");
     let id = format!("sms.{:x}@school.example", rand::random::<u64>());
     let head = format!(
