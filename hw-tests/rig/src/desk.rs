@@ -229,7 +229,7 @@ fn answer(stream: &UnixStream, pair: &Pair<Qemu>) -> std::io::Result<()> {
     if let Some((name, words)) = line.strip_prefix("order ").and_then(|rest| rest.split_once(' ')) {
         let Some(name) = node(name) else { return writeln!(out, "there is no node {name}\n-- 1") };
         return match pair.rig.console(name).order_within(words, Duration::from_secs(3600)) {
-            Ok(answer) => writeln!(out, "{}\n-- {}", answer.text, answer.exit),
+            Ok(answer) => writeln!(out, "{}\n-- {}", answer.raw, answer.exit),
             Err(error) => writeln!(out, "{error}\n-- 1"),
         };
     }

@@ -95,7 +95,7 @@ pub fn setup_words(rig: &Qemu, node: &str) -> String {
     let own = rig.address(node);
     let (letter, switch) = (node, rig.switch_address(other(node)));
     format!(
-        "setup --node {letter} --lan {own}/24 --gateway {GATEWAY} --service {SERVICE}/24 --domain {DOMAIN} --witness \
+        "setup --node {letter} --lan {own}/24 --gateway {GATEWAY} --dns {GATEWAY} --service {SERVICE}/24 --domain {DOMAIN} --witness \
          {GATEWAY}:{WITNESS_PORT} --power redfish:http://{switch} --power-user {SWITCH_USER} --power-password {} --sms-domain \
          {SMS_DOMAIN} --yes",
         quoted(SWITCH_PASSWORD)

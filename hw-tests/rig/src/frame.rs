@@ -22,15 +22,17 @@ pub struct Answer {
     pub exit: i32,
     /// Messages of the kernel that came in between.
     pub kernel: Vec<String>,
+    /// All that came, with what looks like messages of the kernel: the text of an order that prints such lines itself.
+    pub raw: String,
 }
 
 impl Answer {
     /// What was printed, as JSON: the last of the values that follow each other, or the last line that is one.
     #[must_use]
     pub fn json(&self) -> Option<serde_json::Value> {
-        values(&self.text).pop().or_else(|| {
-            self.text.lines().rev().find_map(|line| serde_json::from_str(line.trim()).ok().filter(is_compound))
-        })
+        values(&self.text)
+            .pop()
+            .or_else(|| self.text.lines().rev().find_map(|line| serde_json::from_str(line.trim()).ok().filter(is_compound)))
     }
 }
 
@@ -210,7 +212,8 @@ fn clean(bytes: &[u8], exit: i32) -> Answer {
     let text = String::from_utf8_lossy(&text);
     // The line end behind the number.
     let text = text.strip_prefix('\n').unwrap_or(&text).trim_end().to_owned();
-    Answer { text, exit, kernel }
+    let raw = String::from_utf8_lossy(bytes).replace('\r', "").trim().to_owned();
+    Answer { text, exit, kernel, raw }
 }
 
 /// No input panics, and what comes in pieces is what comes at once.
@@ -231,7 +234,7 @@ mod tests {
     }
 
     fn answer(text: &str, exit: i32) -> Answer {
-        Answer { text: text.to_owned(), exit, kernel: Vec::new() }
+        Answer { text: text.to_owned(), exit, kernel: Vec::new(), raw: text.trim().to_owned() }
     }
 
     #[test]

@@ -257,9 +257,11 @@ impl<R: Rig> Pair<R> {
             if self.rig.console(node).attend(Duration::from_secs(5)).is_err() {
                 continue;
             }
-            for (what, words) in [("journal", "node log --lines 3000"), ("status", "--json pair status"), ("boot", "--json node status")] {
+            for (what, words) in
+                [("journal", "node log --lines 3000"), ("status", "--json pair status"), ("boot", "--json node status")]
+            {
                 if let Ok(answer) = self.rig.console(node).order(words) {
-                    self.rig.timeline().keep(&format!("{name}-{node}-{what}.txt"), answer.text.as_bytes());
+                    self.rig.timeline().keep(&format!("{name}-{node}-{what}.txt"), answer.raw.as_bytes());
                 }
             }
         }
