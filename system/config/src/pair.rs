@@ -270,7 +270,8 @@ fn check_lan(lan: &Lan, faults: &mut Faults) {
         // A gateway of IPv6 is commonly reached by its link-local address.
         let link_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
         let reached = link_local || lan.addresses.iter().any(|net| within(*gateway, *net));
-        if !reached && !(gateway.is_ipv6() && !same_family && lan.slaac) {
+        let slaac_knows = gateway.is_ipv6() && !same_family && lan.slaac;
+        if !reached && !slaac_knows {
             faults.add(
                 None,
                 "lan.gateways",
