@@ -1,7 +1,7 @@
 //! Copies partitions and reads back what was written.
 //!
 //! Contract: the target holds what the source held, on the disk and not only in memory, when the call returns. Parts that are all zero are
-//! not sent but made by the disk. Failure classes: a disk that does not read or write; a disk that does not give back what it was given.
+//! not sent but made by the disk, where it can; what it made itself is not read back. Failure classes: a disk that does not read or write; a disk that does not give back what it was given.
 
 use crate::{Error, device};
 use std::fs::File;
@@ -24,6 +24,7 @@ pub struct Range<'a> {
 /// then read back.
 pub fn copy(from: &Range<'_>, to: &Range<'_>, bytes: u64, change: &dyn Fn(&mut [u8]), tell: &dyn Fn(u64)) -> Result<(), Error> {
     let mut digest = blake3::Hasher::new();
+    let mut made_by_disk = std::collections::BTreeSet::new();
     let mut at = 0;
     while at < bytes {
         let len = usize::try_from(STEP_BYTES.min(bytes - at)).unwrap_or(0);
@@ -34,7 +35,11 @@ pub fn copy(from: &Range<'_>, to: &Range<'_>, bytes: u64, change: &dyn Fn(&mut [
         }
         change(&mut part);
         if device::is_zero(&part) {
-            device::zero(to.file, to.path, to.start + at, len as u64, false, &|_| ())?;
+            if device::punch(to.file, to.start + at, len as u64) {
+                made_by_disk.insert(at);
+            } else {
+                device::zero(to.file, to.path, to.start + at, len as u64, false, &|_| ())?;
+            }
         } else {
             to.file.write_all_at(&part, to.start + at).map_err(Error::io("write", to.path))?;
             digest.update(&at.to_le_bytes()).update(&part);
@@ -47,6 +52,10 @@ pub fn copy(from: &Range<'_>, to: &Range<'_>, bytes: u64, change: &dyn Fn(&mut [
     let mut at = 0;
     while at < bytes {
         let len = usize::try_from(STEP_BYTES.min(bytes - at)).unwrap_or(0);
+        if made_by_disk.contains(&at) {
+            at += len as u64;
+            continue;
+        }
         let part = device::read_at(to.file, to.start + at, len).map_err(Error::io("read", to.path))?;
         if part.len() < len {
             return Err(Error::NotAsWritten { path: to.path.into() });

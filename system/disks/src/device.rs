@@ -51,9 +51,10 @@ pub fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Every byte is zero.
+/// Every byte is zero. Compared in blocks: byte by byte it takes longer than the disk.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
+    static ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|part| *part == ZEROS[..part.len()])
 }
 
 /// Whether a range is zero at both ends (1 MiB) and in samples between.
@@ -77,11 +78,16 @@ pub fn looks_blank(file: &File, start: u64, len: u64) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Lets the disk make a range zero by itself, if it can; not yet durable. A hole of a block device reads as zeros, and the kernel refuses it when
+/// it would have to send them.
+pub fn punch(file: &File, start: u64, len: u64) -> bool {
+    fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, start, len).is_ok()
+}
+
 /// Writes zeros to a range, durably. `quick_only`: `Ok(false)` when the disk cannot make them by itself, nothing is written then.
 pub fn zero(file: &File, path: &Path, start: u64, len: u64, quick_only: bool, tell: &dyn Fn(u64)) -> Result<bool, Error> {
     let error = Error::io("write zeros to", path);
-    // A hole of a block device reads as zeros, and the kernel refuses it when it would have to send them.
-    if fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, start, len).is_ok() {
+    if punch(file, start, len) {
         file.sync_all().map_err(error)?;
         tell(len);
         return Ok(true);
