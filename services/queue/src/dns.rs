@@ -1,10 +1,10 @@
 //! DNS as the queue asks it: MX and addresses, and nothing more.
 
 use crate::route::{HostAnswer, MxAnswer};
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,10 +27,11 @@ pub struct Resolver(TokioResolver);
 pub struct DnsFault(String);
 
 impl Resolver {
-    /// Asks these name servers; without any, those of the system.
+    /// Asks these name servers; without any, those of the system. A system that names none has one on its own machine (resolv.conf(5)): if there is
+    /// none either, every question fails for now and mail to others waits, while mail is taken.
     ///
     /// # Errors
-    /// [`DnsFault`] when the system names none that can be used.
+    /// [`DnsFault`] when a resolver cannot be made.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, DnsFault> {
         Self::within(servers, Duration::from_secs(5))
     }
@@ -40,25 +41,33 @@ impl Resolver {
     /// # Errors
     /// As for [`Resolver::new`].
     pub fn within(servers: &[SocketAddr], timeout: Duration) -> Result<Self, DnsFault> {
-        let fault = |e: &dyn std::fmt::Display| DnsFault(e.to_string());
-        let builder = if servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(|e| fault(&e))?
-        } else {
-            let servers = servers.iter().map(|server| {
-                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                    connection.port = server.port();
-                    connection
-                });
-                NameServerConfig::new(server.ip(), true, connections.to_vec())
+        if !servers.is_empty() {
+            return Self::asking(servers, timeout);
+        }
+        let of_system = TokioResolver::builder_tokio().map_err(|e| DnsFault(e.to_string()));
+        of_system.and_then(|builder| Self::made(builder, timeout)).or_else(|why| {
+            tracing::warn!(%why, "the system names no name server: only one on this machine is asked");
+            Self::asking(&[SocketAddr::from(([127, 0, 0, 1], 53))], timeout)
+        })
+    }
+
+    fn asking(servers: &[SocketAddr], timeout: Duration) -> Result<Self, DnsFault> {
+        let servers = servers.iter().map(|server| {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                connection.port = server.port();
+                connection
             });
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        let mut builder = builder;
+            NameServerConfig::new(server.ip(), true, connections.to_vec())
+        });
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+        Self::made(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()), timeout)
+    }
+
+    fn made(mut builder: ResolverBuilder<TokioRuntimeProvider>, timeout: Duration) -> Result<Self, DnsFault> {
         // RFC 1035 4.2.1: what does not fit UDP, or is damaged there, is asked by TCP.
         builder.options_mut().try_tcp_on_error = true;
         builder.options_mut().timeout = timeout;
-        builder.build().map(Self).map_err(|e| fault(&e))
+        builder.build().map(Self).map_err(|e| DnsFault(e.to_string()))
     }
 }
 

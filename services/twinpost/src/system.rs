@@ -25,6 +25,8 @@ async fn serve(arguments: System) -> Result<(), String> {
     // A node that is not set up yet, or whose document has faults, has a machine all the same.
     let log = twinpost_config::load(&arguments.node.join("appliance.toml")).map(|document| document.log).unwrap_or_default();
     logs::open(&log)?;
+    // What a setup writes below /etc is read by programs of other users; what is secret has its own mode.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let open = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
     let (mut terminate, mut interrupt) = (open(SignalKind::terminate())?, open(SignalKind::interrupt())?);
     let stop = CancellationToken::new();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use twinpost_config::{Document, NodeDocument};
 
@@ -130,6 +131,8 @@ pub(crate) fn write_one(place: &Path, text: &str) -> std::io::Result<()> {
     let fresh = folder.join(name);
     let mut file = std::fs::File::create(&fresh)?;
     file.write_all(text.as_bytes())?;
+    // Every user of the node reads these, whatever the mask of the one who writes.
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
     match std::fs::rename(&fresh, place) {
         // systemd(1) may have put a mount over /etc/machine-id: a mount point takes text, but no other file.
         Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
