@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cache;
 use crate::error::{Error, Result, io};
 use crate::program;
 use crate::progress::Step;
@@ -18,6 +19,8 @@ const SOURCES: &str = "/etc/apt";
 /// Time that package scripts see. All times of the image are set later, so this may be the same for every release, and with it the archive.
 const EPOCH_S: u64 = 1_700_000_000;
 
+/// Archives kept: the present one and the one before it.
+const BASES: usize = 2;
 /// How the archive is made; another way is another archive.
 pub(crate) const WAY: &[u8] = b"essential, lists kept, 2";
 
@@ -62,6 +65,7 @@ pub fn archive(recipe: &Recipe, cache: &Path, fresh: bool, step: &Step) -> Resul
     program::check(&command, output)?;
     given.map_err(io("cannot give the package sources to mmdebstrap for", &partial))?;
     std::fs::rename(&partial, &path).map_err(io("cannot rename to", &path))?;
+    cache::prune(cache, "base", BASES)?;
     Ok(path)
 }
 

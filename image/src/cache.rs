@@ -53,7 +53,7 @@ pub fn file(folder: &Path, kind: &str, key: &Key, step: &Step, make: impl FnOnce
     let inside = partial.path().join(kind);
     make(&inside)?;
     std::fs::rename(&inside, &path).map_err(io("cannot rename to", &path))?;
-    prune(folder, kind)?;
+    prune(folder, kind, KEPT)?;
     Ok(path)
 }
 
@@ -63,7 +63,8 @@ pub fn bytes(folder: &Path, kind: &str, key: &Key, step: &Step, make: impl FnOnc
     std::fs::read(&path).map_err(io("cannot read", path))
 }
 
-fn prune(folder: &Path, kind: &str) -> Result<()> {
+/// Takes away all files of a kind but the `kept` newest ones.
+pub fn prune(folder: &Path, kind: &str, kept: usize) -> Result<()> {
     let prefix = format!("{kind}-");
     let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io("cannot list", folder))? {
@@ -75,7 +76,7 @@ fn prune(folder: &Path, kind: &str) -> Result<()> {
         }
     }
     files.sort_by(|a, b| b.cmp(a));
-    for (_, path) in files.into_iter().skip(KEPT) {
+    for (_, path) in files.into_iter().skip(kept) {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
