@@ -2,6 +2,7 @@
 
 DIR ?= twinpost-data
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+KEY ?= twinpost-keys/update.pem
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
 .DEFAULT_GOAL := help
@@ -27,10 +28,10 @@ build: need-cargo
 	@test -x $(TARGET)/release/twinpost || echo "Building Twinpost. The first time takes several minutes on two cores."
 	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
 
-image: need-cargo ## The appliance image, from Debian packages and this repository; says where it is (OUT=folder to choose)
+image: need-cargo ## The appliance image, from Debian packages and this repository; says where it is (OUT=folder, KEY=file that signs its update)
 	@hw-tests/need image
 	$(CARGO) build --release --quiet -p twinpost -p twinpost-image
-	@CARGO="$(CARGO)" $(TARGET)/release/twinpost-image build --binary $(TARGET)/release/twinpost $(if $(OUT),--out "$(OUT)")
+	@CARGO="$(CARGO)" $(TARGET)/release/twinpost-image build --binary $(TARGET)/release/twinpost --key "$(KEY)" $(if $(OUT),--out "$(OUT)")
 
 test: need-cargo ## Everything: lints, unit and property tests, model and simulator of the pair, crash harness, real clients, faults
 	@hw-tests/need test

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use twinpost_update::bundle::Facts;
+
 use crate::cache::{self, Key};
 use crate::disk::{self, DiskInputs};
 use crate::error::{Error, Result, io};
@@ -45,7 +47,9 @@ pub fn tree(recipe: &Recipe, inputs: &Inputs, archive: &Path, binary: &Path) -> 
     let vmlinuz = tree.read(&format!("boot/vmlinuz-{release}"))?;
     let stub = tree.read("usr/lib/systemd/boot/efi/linuxx64.efi.stub")?;
     let boot_manager = tree.read("usr/lib/systemd/boot/efi/systemd-bootx64.efi")?;
+    let notices = packages::notices(&tree, &packages);
     let modules = strip::strip(&mut tree, recipe)?;
+    packages::keep_notices(&mut tree, notices);
     lay::lay(&mut tree, recipe, inputs, binary)?;
     check::check(&tree)?;
     Ok(Parts { tree, packages, vmlinuz, stub, boot_manager, modules, release })
@@ -136,6 +140,18 @@ pub fn build(inputs: &Inputs, out: &Path, progress: &Progress) -> Result<Manifes
     progress.stage("disk", |_| medium(&ukis[0].1, &out.join("disk.img")))?;
     progress.stage("installer", |_| medium(&installer, &out.join("installer.img")))?;
     let name = |slot: Slot| PathBuf::from(format!("uki-{}.efi", slot.letter()));
+    let whole = [
+        ("vmlinuz", &parts.vmlinuz),
+        ("vmlinux", &vmlinux),
+        ("initrd.cpio.zst", &initrd),
+        ("systemd-bootx64.efi", &parts.boot_manager),
+    ];
+    for (name, bytes) in whole {
+        put(&out.join(name), bytes)?;
+    }
+    for (slot, bytes) in &ukis {
+        put(&out.join(name(*slot)), bytes)?;
+    }
     let mut made = Manifest {
         version: inputs.version.clone(),
         commit: inputs.commit.clone(),
@@ -155,23 +171,12 @@ pub fn build(inputs: &Inputs, out: &Path, progress: &Progress) -> Result<Manifes
         boot_manager: "systemd-bootx64.efi".into(),
         disk: "disk.img".into(),
         installer: "installer.img".into(),
+        update: update(inputs, out, &slot, [Slot::A, Slot::B].map(name), progress)?,
+        update_keys: inputs.trusted.iter().map(|(name, _)| name.clone()).collect(),
         sbom: "sbom.spdx.json".into(),
         size: "size.json".into(),
         files: BTreeMap::new(),
     };
-    let outputs = [
-        (&made.vmlinuz, &parts.vmlinuz),
-        (&made.vmlinux, &vmlinux),
-        (&made.initrd, &initrd),
-        (&made.boot_manager, &parts.boot_manager),
-    ];
-    for (path, bytes) in outputs
-        .into_iter()
-        .map(|(path, bytes)| (path.clone(), bytes))
-        .chain(ukis.iter().map(|(slot, bytes)| (name(*slot), bytes)))
-    {
-        put(&out.join(path), bytes)?;
-    }
     report.write(&out.join(&made.size))?;
     progress.stage("SBOM", |_| put(&out.join(&made.sbom), &crate::sbom::document(&parts, inputs)?))?;
     progress.stage("list", |_| made.write(out))?;
@@ -182,6 +187,25 @@ fn kernel_image(parts: &Parts, inputs: &Inputs, initrd: &[u8], cmdline: &str) ->
     let os_release = lay::os_release(inputs);
     let content = uki::Parts { os_release: &os_release, cmdline, uname: &parts.release, initrd, linux: &parts.vmlinuz };
     uki::build(&parts.stub, &content)
+}
+
+/// The signed update of the parts in `out`; none without a key.
+fn update(inputs: &Inputs, out: &Path, slot: &Path, ukis: [PathBuf; 2], progress: &Progress) -> Result<Option<PathBuf>> {
+    let Some(key) = &inputs.signing_key else { return Ok(None) };
+    let name = PathBuf::from("update.twinpost");
+    progress.stage("update", |step| {
+        let failed = |error: twinpost_update::Error| Error::Format { what: "update".into(), why: error.to_string() };
+        let key = twinpost_update::SigningKey::read(key).map_err(failed)?;
+        let facts = Facts { release: inputs.release(), ..Facts::default() };
+        let [a, b] = ukis.map(|uki| out.join(uki));
+        let partial = out.join("update.partial");
+        let mut file = std::fs::File::create(&partial).map_err(io("cannot write", &partial))?;
+        step.says("signing");
+        twinpost_update::bundle::write(&mut file, facts, [slot, &a, &b], &[&key], &|_| {}).map_err(failed)?;
+        file.sync_all().map_err(io("cannot write", &partial))?;
+        std::fs::rename(&partial, out.join(&name)).map_err(io("cannot rename to", out.join(&name)))
+    })?;
+    Ok(Some(name))
 }
 
 /// Writes a whole file or none.

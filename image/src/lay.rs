@@ -51,6 +51,9 @@ pub fn lay(tree: &mut Tree, recipe: &Recipe, inputs: &Inputs, binary: &Path) -> 
     tree.link("usr/bin/twinpost", "../lib/twinpost/twinpost");
     tree.link("usr/lib/twinpost/drbd-helper", "twinpost");
     tree.file("usr/lib/twinpost/release.json", 0o644, release_json(inputs)?);
+    for (name, text) in &inputs.trusted {
+        tree.file(&format!("usr/lib/twinpost/update-keys/{name}"), 0o644, text.clone().into_bytes());
+    }
     folder(tree, &inputs.repository.join("image/files"), "")?;
     folder(tree, &inputs.repository.join("board"), "usr/share/twinpost/board")?;
     units(tree, &recipe.units)
@@ -67,10 +70,7 @@ pub fn os_release(inputs: &Inputs) -> String {
 
 /// What `twinpost update` compares, and the console shows.
 fn release_json(inputs: &Inputs) -> Result<Vec<u8>> {
-    let built = crate::iso8601(inputs.epoch_s);
-    let value =
-        serde_json::json!({ "version": inputs.version, "commit": inputs.commit, "sequence": inputs.epoch_s, "built": built });
-    let mut bytes = serde_json::to_vec_pretty(&value)
+    let mut bytes = serde_json::to_vec_pretty(&inputs.release())
         .map_err(|error| Error::Format { what: "release.json".into(), why: error.to_string() })?;
     bytes.push(b'\n');
     Ok(bytes)

@@ -60,10 +60,30 @@ pub struct Inputs {
     pub version: String,
     /// Commit of the release.
     pub commit: String,
+    /// No older image than this sequence may be installed over this one; 0: any may.
+    pub floor: u64,
+    /// Public keys (file name `x.pub`, PEM text) that the image takes updates from.
+    pub trusted: Vec<(String, String)>,
+    /// Private key (PKCS #8 PEM) that signs the update; none: no update is made.
+    pub signing_key: Option<PathBuf>,
     /// Folder of what earlier builds made.
     pub cache: PathBuf,
     /// Fetch the packages again even if an earlier base archive fits the recipe.
     pub fresh: bool,
+}
+
+impl Inputs {
+    /// What the image says of itself, in `release.json` and in the update.
+    #[must_use]
+    pub fn release(&self) -> twinpost_update::Release {
+        twinpost_update::Release {
+            version: self.version.clone(),
+            commit: self.commit.clone(),
+            sequence: self.epoch_s,
+            built: iso8601(self.epoch_s),
+            floor: self.floor,
+        }
+    }
 }
 
 /// A slot: its name, and with it the partition, the command line and the kernel image it boots from.

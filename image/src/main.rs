@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use clap::{Parser, Subcommand};
 use twinpost_image::size::{self, Report};
 use twinpost_image::{Inputs, Manifest, Progress};
+use twinpost_update::{Keys, SigningKey};
 
 /// Builds the appliance image: packages, our program, boards and settings -> a verified slot, a kernel image, a disk image.
 #[derive(Parser)]
@@ -70,6 +71,15 @@ struct Build {
     /// Version of the release.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     release: String,
+    /// No older image than this sequence may be installed over this one.
+    #[arg(long, default_value_t = 0)]
+    floor: u64,
+    /// Private key (PKCS #8 PEM) that signs the update; the image trusts its public half. Made if there is no such file.
+    #[arg(long)]
+    key: Option<PathBuf>,
+    /// Further public key (PEM) that the image takes updates from.
+    #[arg(long)]
+    trust: Vec<PathBuf>,
     /// Folder of what earlier builds made (default: image/cache in cargo's target folder).
     #[arg(long)]
     cache: Option<PathBuf>,
@@ -129,7 +139,11 @@ fn build(order: Build, json: bool, stdout: &mut impl Write) -> Outcome {
         Some(init) => init,
         None => init_program(&order.place.repository)?,
     };
+    let trusted = trusted(order.key.as_deref(), &order.trust)?;
     let inputs = Inputs {
+        floor: order.floor,
+        trusted,
+        signing_key: order.key,
         binary: order.binary,
         init,
         epoch_s: order.epoch.unwrap_or(time_s),
@@ -156,6 +170,10 @@ fn build(order: Build, json: bool, stdout: &mut impl Write) -> Outcome {
         made.packages,
         made.modules
     )?;
+    match &made.update {
+        Some(update) => writeln!(stdout, "Update {}, {}.", out.join(update).display(), bytes(update))?,
+        None => writeln!(stdout, "No update was made: no --key was given.")?,
+    }
     Ok(writeln!(
         stdout,
         "Image {} of commit {}: {}, {}.",
@@ -164,6 +182,40 @@ fn build(order: Build, json: bool, stdout: &mut impl Write) -> Outcome {
         out.join(&made.disk).display(),
         bytes(&made.disk)
     )?)
+}
+
+/// The public keys that the image trusts, as files of it; makes the signing key if there is none.
+fn trusted(key: Option<&Path>, others: &[PathBuf]) -> Result<Vec<(String, String)>, Box<dyn std::error::Error>> {
+    let mut all = Vec::new();
+    if let Some(path) = key {
+        if !path.exists() {
+            make_key(path)?;
+        }
+        let key = SigningKey::read(path)?;
+        all.push((format!("{}.pub", key.id()), key.public_pem()?));
+    }
+    for path in others {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let id = Keys::default().add_pem(&path.display().to_string(), &text)?;
+        all.push((format!("{id}.pub"), text));
+    }
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+fn make_key(path: &Path) -> Outcome {
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |error: std::io::Error| format!("cannot make the key {}: {error}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let text = SigningKey::generate()?.to_pem()?;
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    let _ =
+        writeln!(std::io::stderr(), "New key for updates: {}. Keep it: nodes take only updates that it signed.", path.display());
+    Ok(())
 }
 
 /// Commit and its time in seconds since 1970; `-dirty` behind it if files differ from it.

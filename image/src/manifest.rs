@@ -52,6 +52,12 @@ pub struct Manifest {
     pub disk: PathBuf,
     /// The same for a USB medium that installs: its kernel's command line begins with `twinpost.install=1`.
     pub installer: PathBuf,
+    /// Update: signed slot image and kernel images in one file; only if the build had a key to sign with.
+    #[serde(default)]
+    pub update: Option<PathBuf>,
+    /// Names of the keys that the image takes updates from.
+    #[serde(default)]
+    pub update_keys: Vec<String>,
     /// Software bill of materials, SPDX 2.3.
     pub sbom: PathBuf,
     /// Size report.
@@ -90,7 +96,7 @@ impl Manifest {
             &self.sbom,
             &self.size,
         ];
-        one.into_iter().chain(self.uki.values()).cloned().collect()
+        one.into_iter().chain(self.uki.values()).chain(&self.update).cloned().collect()
     }
 
     /// Measures all files and writes `image.json`.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::tree::Tree;
+use crate::tree::{Content, Entry, Kind, Tree};
 
 /// An installed package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,33 @@ fn stanza(text: &str) -> Option<Package> {
     })
 }
 
+/// Files that a package's installation makes, so that no list names them.
+const GENERATED: [(&str, &str); 1] = [("etc/ssl/certs/ca-certificates.crt", "ca-certificates")];
+/// Where the image keeps the packages' notices.
+const NOTICES: &str = "usr/share/doc";
+
+/// Takes the copyright notices of all packages from an unstripped tree: the licences ask that they come with the programs.
+#[must_use]
+pub fn notices(tree: &Tree, packages: &[Package]) -> BTreeMap<Arc<str>, Content> {
+    let of = |package: &Package| {
+        // The folder may be a link to that of a sister package.
+        let real = tree.resolve(&format!("{NOTICES}/{}/copyright", package.name))?;
+        Some((package.name.as_str().into(), tree.get(&real)?.content()?.clone()))
+    };
+    packages.iter().filter_map(of).collect()
+}
+
+/// Puts the notices of the packages that are still in the tree back into it.
+pub fn keep_notices(tree: &mut Tree, mut notices: BTreeMap<Arc<str>, Content>) {
+    let inside: BTreeSet<Arc<str>> = tree.iter().filter_map(|(_, entry)| entry.package.clone()).collect();
+    for package in inside {
+        if let Some(content) = notices.remove(&package) {
+            let path = format!("{NOTICES}/{package}/copyright");
+            tree.insert(&path, Entry { mode: 0o644, uid: 0, gid: 0, kind: Kind::File(content), package: Some(package) });
+        }
+    }
+}
+
 /// Tells every file of an unstripped tree which package it came from.
 pub fn attribute(tree: &mut Tree, packages: &[Package]) {
     let mut owners: BTreeMap<String, Arc<str>> = BTreeMap::new();
@@ -120,8 +147,13 @@ pub fn attribute(tree: &mut Tree, packages: &[Package]) {
             owners.extend(real.map(|real| (real, Arc::clone(&name))));
         }
     }
+    for (path, name) in GENERATED {
+        if packages.iter().any(|package| package.name == name) {
+            owners.insert(path.to_owned(), name.into());
+        }
+    }
     for (path, name) in owners {
-        if let Some(entry) = tree.get_mut(&path).filter(|entry| !matches!(entry.kind, crate::Kind::Folder)) {
+        if let Some(entry) = tree.get_mut(&path).filter(|entry| !matches!(entry.kind, Kind::Folder)) {
             entry.package = Some(name);
         }
     }
@@ -153,5 +185,10 @@ mod tests {
         attribute(&mut tree, &packages);
         assert_eq!(tree.get("usr/sbin/mdadm").unwrap().package.as_deref(), Some("mdadm"));
         assert_eq!(tree.get("usr/sbin").unwrap().package, None);
+        let notices = notices(&tree, &packages);
+        tree.remove("usr/share");
+        keep_notices(&mut tree, notices);
+        assert_eq!(tree.read("usr/share/doc/mdadm/copyright").unwrap(), b"GPL");
+        assert!(tree.get("usr/share/doc/linux-image").is_none());
     }
 }

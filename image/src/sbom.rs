@@ -189,6 +189,9 @@ mod tests {
             commit: "abc".into(),
             cache: PathBuf::new(),
             fresh: false,
+            floor: 0,
+            trusted: Vec::new(),
+            signing_key: None,
         }
     }
 

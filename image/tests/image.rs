@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use twinpost_image::manifest::Manifest;
 use twinpost_image::size::Report;
 use twinpost_image::{Inputs, Kind, Progress, Tree};
+use twinpost_update::{Keys, SigningKey};
 
 fn inputs(cache: &Path) -> Inputs {
     // Any program will do for the bytes; a node that boots with the real ones is the rig's business.
@@ -22,6 +23,9 @@ fn inputs(cache: &Path) -> Inputs {
         commit: "0123456".into(),
         cache: cache.to_owned(),
         fresh: false,
+        floor: 0,
+        trusted: Vec::new(),
+        signing_key: None,
     }
 }
 
@@ -38,6 +42,14 @@ fn two_builds_are_the_same_to_the_byte() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
     let cache = target.join("image/cache");
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let key = folder.path().join("key.pem");
+    let signing = SigningKey::from_seed(&[7; 32]);
+    std::fs::write(&key, signing.to_pem().unwrap()).unwrap();
+    let inputs = |cache: &Path| Inputs {
+        signing_key: Some(key.clone()),
+        trusted: vec![("a.pub".into(), signing.public_pem().unwrap())],
+        ..inputs(cache)
+    };
     let first_out = folder.path().join("first");
     let first = twinpost_image::build(&inputs(&cache), &first_out, &Progress::default()).unwrap();
 
@@ -57,7 +69,12 @@ fn two_builds_are_the_same_to_the_byte() {
             name.display()
         );
     }
-    assert!(first.files.len() >= 10, "{:?}", first.files);
+    assert!(first.files.len() >= 12, "{:?}", first.files);
+
+    // A node takes the update; its parts are those of the image.
+    let file = std::fs::File::open(first_out.join(first.update.as_ref().unwrap())).unwrap();
+    let update = twinpost_update::bundle::verify(file, &Keys::of(&[&signing]), &|_| {}).unwrap();
+    assert_eq!((update.release.sequence, update.part("slot").unwrap().bytes), (first.sequence, first.files[&first.slot].bytes));
 
     // Compression on one processor gives the bytes that it gives on all of them.
     let slot = folder.path().join("slot.img");
@@ -97,6 +114,7 @@ fn bill(out: &Path, made: &Manifest) {
         named(&format!("linux-image-{}", made.kernel_release))["sourceInfo"].as_str().unwrap().split(' ').nth(2),
         Some("linux-signed-amd64")
     );
+    named("ca-certificates");
     assert!(named("mdadm")["licenseDeclared"] != "");
     assert_eq!(named("rustls")["checksums"][0]["algorithm"], "SHA256");
     for gone in ["dash", "bash", "perl-base", "apt", "dpkg", "coreutils"] {
