@@ -155,8 +155,7 @@ impl Found {
                     && d.folders.iter().any(|folder| {
                         // 1-2:1.0 is interface 0 of configuration 1 of the device 1-2.
                         folder.split_once(':').is_some_and(|(device, rest)| {
-                            port.is(device)
-                                && rest.split_once('.').is_some_and(|(_, i)| u8::from_str_radix(i, 10) == Ok(*interface))
+                            port.is(device) && rest.split_once('.').is_some_and(|(_, i)| i.parse() == Ok(*interface))
                         })
                     })
             }),

@@ -303,6 +303,10 @@ pub fn started(platform: &dyn Platform, again: bool) -> Result<Started, Error> {
     let still = record.on_trial(running.slot, seen.of(running.slot));
     if !(again && still) {
         let what = record.booted(&running, seen);
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method itself is not general enough over the lifetime"
+        )]
         boots.each(|entries| entries.tidy())?;
         boots.carry_out(&what)?;
     }

@@ -416,12 +416,13 @@ impl Plan {
             }
             return self.wait_current(&name, elapsed_ms);
         }
-        if let Some(attempt) = there.attempt.as_ref().filter(|a| a.release.sequence == self.release.sequence && !self.runs(there))
-        {
-            if matches!(attempt.stage, record::Stage::Returned { .. } | record::Stage::Failed) {
-                self.abort(vec![attempt.sentence()]);
-                return Next::Over;
-            }
+        let given_up = |a: &&record::Attempt| {
+            a.release.sequence == self.release.sequence
+                && matches!(a.stage, record::Stage::Returned { .. } | record::Stage::Failed)
+        };
+        if let Some(attempt) = there.attempt.as_ref().filter(given_up).filter(|_| !self.runs(there)) {
+            self.abort(vec![attempt.sentence()]);
+            return Next::Over;
         }
         self.wait_for(&name, elapsed_ms)
     }
