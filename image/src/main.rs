@@ -264,7 +264,7 @@ fn init_program(repository: &Path) -> Result<PathBuf, Box<dyn std::error::Error>
     }
     let lines = String::from_utf8(output.stdout)?;
     let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let path = messages.filter_map(|message| message.get("executable").and_then(|path| path.as_str().map(PathBuf::from))).last();
+    let path = messages.rev().find_map(|message| message.get("executable").and_then(|path| path.as_str().map(PathBuf::from)));
     let path = path.ok_or("cargo names no program of twinpost-init")?;
     // Relative to the folder that cargo ran in.
     Ok(if path.is_absolute() { path } else { repository.join(path) })

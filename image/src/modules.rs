@@ -344,7 +344,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_fail(text in "\\PC{0,200}") {
-            let _ = Index::parse(&text, &text, &text, &text).closure(&[text.clone()]);
+            let _ = Index::parse(&text, &text, &text, &text).closure(std::slice::from_ref(&text));
             let _ = List::parse(&text);
         }
     }

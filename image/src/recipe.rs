@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused_with_their_line() {
-        let parse = |text: &str| Source::parse("x.toml", text.to_owned()).unwrap();
+        let parse = |text: &str| Source::parse("x.toml", text).unwrap();
         let why = |error: crate::Error| error.to_string();
         assert!(
             why(packages(&parse("suite='a'\narchitecture='b'\n[[package]]\nname='x'\n")).unwrap_err())

@@ -19,14 +19,14 @@ impl Source {
     /// Reads the file.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(io("cannot read", path))?;
-        Self::parse(&path.file_name().unwrap_or_default().to_string_lossy(), text)
+        Self::parse(&path.file_name().unwrap_or_default().to_string_lossy(), &text)
     }
 
     /// Parses `text` of the file named `file`.
-    pub fn parse(file: &str, text: String) -> Result<Self> {
-        let document = Document::parse(text.clone()).map_err(|error| Error::Recipe {
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let document = Document::parse(text.to_owned()).map_err(|error| Error::Recipe {
             file: file.to_owned(),
-            line: error.span().map_or(0, |span| line(&text, span.start)),
+            line: error.span().map_or(0, |span| line(text, span.start)),
             why: error.message().to_owned(),
         })?;
         Ok(Self { file: file.to_owned(), document })
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source::parse("x.toml", text.to_owned()).unwrap()
+        Source::parse("x.toml", text).unwrap()
     }
 
     #[test]
@@ -175,6 +175,6 @@ mod tests {
         let mut c = top.tables("c").unwrap().remove(0);
         assert!(c.list("d").unwrap_err().to_string().starts_with("x.toml:4: d must be"));
         assert!(c.text("e").unwrap_err().to_string().starts_with("x.toml:3: e is missing"));
-        assert!(Source::parse("y.toml", "a = 1\n=\n".to_owned()).err().unwrap().to_string().starts_with("y.toml:2:"));
+        assert!(Source::parse("y.toml", "a = 1\n=\n").err().unwrap().to_string().starts_with("y.toml:2:"));
     }
 }

@@ -157,9 +157,8 @@ fn each_unit_is_confined_as_the_manual_says() {
     for unit in units().into_iter().filter(|unit| unit != "twinpost-reset.service") {
         let (_, said) = analyze(root.path(), &["security", "--offline=true", "--no-pager", &unit]);
         let figure = said.lines().find_map(|line| line.split_once("Overall exposure level for ")?.1.split_once(": "));
-        let figure = figure
-            .map(|(_, rest)| rest.split_whitespace().next().unwrap_or_default())
-            .unwrap_or_else(|| panic!("{unit}: {said}"));
+        let figure =
+            figure.map_or_else(|| panic!("{unit}: {said}"), |(_, rest)| rest.split_whitespace().next().unwrap_or_default());
         let name = unit.replace("@ttyS0.", "@.");
         if row(&name).as_deref() != Some(figure) {
             wrong.push(format!("{name}: {figure}, and the manual says {:?}", row(&name)));

@@ -20,11 +20,11 @@ struct Arguments {
     #[arg(long, global = true, default_value = "twinpost-pair", value_name = "DIR")]
     dir: PathBuf,
     #[command(subcommand)]
-    order: Order,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Order {
+enum Command {
     /// Start a pair here and stay until Ctrl-C
     Pair {
         /// The built image: its folder or image.json; by default that of `make image`
@@ -80,8 +80,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let dir = &arguments.dir;
-    match &arguments.order {
-        Order::Pair { image, program, fresh, strict } => {
+    match &arguments.command {
+        Command::Pair { image, program, fresh, strict } => {
             desk::run(&desk::Wish {
                 dir: dir.clone(),
                 image: image.clone(),
@@ -91,13 +91,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             })?;
             Ok(ExitCode::SUCCESS)
         }
-        Order::Console { node } => desk::console(dir, node).map(|()| ExitCode::SUCCESS),
-        Order::Order { node, words } => {
+        Command::Console { node } => desk::console(dir, node).map(|()| ExitCode::SUCCESS),
+        Command::Order { node, words } => {
             let words: Vec<String> = words.iter().map(|word| twinpost_rig::console::quoted(word)).collect();
             ask(dir, &format!("order {node} {}", words.join(" ")))
         }
-        Order::Fault { words } => ask(dir, &format!("fault {}", words.join(" "))),
-        Order::Exec { words } => desk::exec(dir, words),
+        Command::Fault { words } => ask(dir, &format!("fault {}", words.join(" "))),
+        Command::Exec { words } => desk::exec(dir, words),
     }
 }
 

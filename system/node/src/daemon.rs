@@ -204,7 +204,7 @@ impl Machine {
                 update::back(go).await
             }
             Request::Power { what: Power::Slot(slot), go: true } => update::slot_once(slot).await,
-            Request::DisksLocate { bay, on } => disks::locate(&bay, on).await,
+            Request::DisksLocate { bay, on } => disks::locate(&bay, on),
             Request::Power { what, go: false } => Ok(power::preview(what, &socket).await),
             Request::Power { what: what @ (Power::Off | Power::Reboot), go: true } => {
                 let _turn = self.turn(Text::new("the node goes down", "节点正在关闭"))?;

@@ -83,19 +83,19 @@ fn every_start_leads_to_an_end_or_a_trial() {
                 for one in &what {
                     match one {
                         Do::Bless(slot) => {
-                            assert!(*slot == here.slot && (seen.of(*slot).good || stage == Stage::Committed), "{context}")
+                            assert!(*slot == here.slot && (seen.of(*slot).good || stage == Stage::Committed), "{context}");
                         }
                         Do::Bad(slot) | Do::Drop(slot) => assert!(*slot != here.slot, "{context}"),
                     }
                 }
-                if !stage.over() {
+                if stage.over() {
+                    assert_eq!(after.stage, stage, "an end is an end: {context}");
+                } else {
                     let trial = after.stage == Stage::Trial && slot == new_slot;
                     assert!(after.stage.over() || trial || (stage == Stage::Received && slot == new_slot), "{context}");
                     if trial {
                         assert!(after.boots == boots + 1 && after.reasons.is_empty() && !seen.b.good, "{context}");
                     }
-                } else {
-                    assert_eq!(after.stage, stage, "an end is an end: {context}");
                 }
                 if after.stage.over() {
                     seen_ends.insert(after.stage);

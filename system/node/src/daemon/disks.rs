@@ -164,7 +164,7 @@ fn disk_words(disk: &Disk) -> (String, String) {
 ///
 /// # Errors
 /// No such bay, or no lamp.
-pub async fn locate(bay: &str, on: bool) -> Result<Done, Refused> {
+pub fn locate(bay: &str, on: bool) -> Result<Done, Refused> {
     machine().locate(bay, on).map_err(|error| failed(&error))?;
     let text = if on {
         Text::new(format!("The lamp of bay {bay} is on."), format!("槽位 {bay} 的指示灯已点亮。"))

@@ -44,7 +44,7 @@ pub async fn run(machine: Arc<Machine>) {
     for (bay, how) in &healed {
         tracing::info!(bay, ?how, "this disk did not hold the running system");
     }
-    tell(&machine, alarm).await;
+    tell(&machine, alarm);
     if !on_trial {
         return;
     }
@@ -68,7 +68,7 @@ async fn keep(machine: &Machine) {
         match update::blocking(|| install::commit(&update::platform())).await {
             Ok(alarm) => {
                 tracing::info!("this version is kept");
-                return tell(machine, alarm).await;
+                return tell(machine, alarm);
             }
             Err(refused) => {
                 tracing::error!(?refused, "this version cannot be kept yet");
@@ -93,7 +93,7 @@ async fn give_up(machine: &Machine, reasons: Vec<twinpost_update::Text>) {
 }
 
 /// Tells what became of an update, as soon as somebody takes it.
-async fn tell(machine: &Machine, alarm: Option<Alarm>) {
+fn tell(machine: &Machine, alarm: Option<Alarm>) {
     let Some(Alarm { code, severity, text }) = alarm else { return };
     let severity = match severity {
         Severity::Info => "info",
