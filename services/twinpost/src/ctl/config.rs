@@ -37,7 +37,7 @@ pub fn set(folder: &Folder, words: &[String], as_json: bool) -> u8 {
             if after == before {
                 return Ok(false);
             }
-            let mode = std::fs::metadata(&file).map(|about| about.permissions().mode() & 0o777).unwrap_or(0o600);
+            let mode = std::fs::metadata(&file).map_or(0o600, |about| about.permissions().mode() & 0o777);
             write_whole(&file, after.as_bytes(), mode)
                 .map_err(|e| (format!("cannot write {}: {e}", file.display()), EXIT_FAILED))?;
             Ok(true)

@@ -167,7 +167,7 @@ fn enable(file: &Path, letter: Option<&str>) -> Result<(), String> {
     let text = document.to_string();
     // What is missing is told, and nothing was written.
     twinpost_config::parse_node(&text, &file.display().to_string()).map_err(|e| e.to_string())?;
-    let mode = std::fs::metadata(file).map(|about| about.permissions().mode() & 0o777).unwrap_or(0o600);
+    let mode = std::fs::metadata(file).map_or(0o600, |about| about.permissions().mode() & 0o777);
     write_whole(file, text.as_bytes(), mode).map_err(|e| failed(&e))
 }
 
