@@ -17,8 +17,8 @@ pub mod setup;
 
 pub mod server;
 
-// Bundles for the people who help.
-// pub mod support;
+pub mod support;
 
-// Back to the state of a new machine.
-// pub mod reset;
+pub mod usb;
+
+pub mod reset;
