@@ -184,7 +184,7 @@ pub fn build(inputs: &Inputs, out: &Path, progress: &Progress) -> Result<Manifes
 }
 
 fn kernel_image(parts: &Parts, inputs: &Inputs, initrd: &[u8], cmdline: &str) -> Result<Vec<u8>> {
-    let os_release = lay::os_release(inputs);
+    let os_release = lay::boot_release(inputs);
     let content = uki::Parts { os_release: &os_release, cmdline, uname: &parts.release, initrd, linux: &parts.vmlinuz };
     uki::build(&parts.stub, &content)
 }

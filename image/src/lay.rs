@@ -59,6 +59,13 @@ pub fn lay(tree: &mut Tree, recipe: &Recipe, inputs: &Inputs, binary: &Path) -> 
     units(tree, &recipe.units)
 }
 
+/// The release file inside a kernel image. It carries no version: the boot manager would sort by it before it looks at the name of the file, which says what was installed last, and
+/// an older system that was installed on purpose would never boot.
+#[must_use]
+pub fn boot_release(inputs: &Inputs) -> String {
+    format!("ID=twinpost\nNAME=Twinpost\nPRETTY_NAME=\"Twinpost {}\"\n", inputs.version)
+}
+
 /// `usr/lib/os-release` (os-release(5)).
 #[must_use]
 pub fn os_release(inputs: &Inputs) -> String {

@@ -17,7 +17,7 @@ const MAX_SECTIONS: usize = 96;
 /// What goes into the image.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
-    /// `os-release`: the boot manager shows its PRETTY_NAME and VERSION_ID.
+    /// `os-release`: the boot manager shows its PRETTY_NAME, and sorts by a version if there is one.
     pub os_release: &'a str,
     /// Kernel command line.
     pub cmdline: &'a str,

@@ -22,9 +22,9 @@ const MARKER_MAX_BYTES: u64 = 64 << 10;
 /// Files up to this size are overwritten before they are removed: those that may hold keys.
 const OVERWRITE_MAX_BYTES: u64 = 1 << 20;
 /// Of the mail array, at its begin: the file system's root.
-const HEAD_BYTES: u64 = 320 << 20;
+const HEAD_BYTES: u64 = if cfg!(test) { 3 << 20 } else { 320 << 20 };
 /// At its end: what the replication remembers.
-const TAIL_BYTES: u64 = 64 << 20;
+const TAIL_BYTES: u64 = if cfg!(test) { 2 << 20 } else { 64 << 20 };
 const DEPTH_MAX: usize = 64;
 
 /// Why nothing was reset.
@@ -110,6 +110,15 @@ pub struct Marker {
     pub at_s: i64,
 }
 
+/// An order that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// The order.
+    pub marker: Marker,
+    /// The mail was erased. False although it was ordered: this node has no array that could be opened.
+    pub mail_erased: bool,
+}
+
 /// The word that is typed: the node is named, so that nobody resets the wrong one.
 #[must_use]
 pub fn word(node: &str, mail: bool) -> String {
@@ -129,8 +138,8 @@ pub fn preview(facts: &Facts, mail: bool) -> Preview {
             )
         } else {
             Text::new(
-                "this node serves and the other could not take over: the mail service would end; wait until the other is current, or forget it first (`twinpost ctl pair unpair`)",
-                "本节点正在提供服务且对方不能接管：邮件服务会中断；请等待对方数据同步，或先解除配对（`twinpost ctl pair unpair`）",
+                "this node serves and the other could not take over: the mail service would end; wait until the other is current, or forget it first (`twinpost ctl pair pairing undo`)",
+                "本节点正在提供服务且对方不能接管：邮件服务会中断；请等待对方数据同步，或先解除配对（`twinpost ctl pair pairing undo`）",
             )
         });
     }
@@ -203,12 +212,14 @@ pub fn pending(state: &Path) -> Option<Marker> {
 ///
 /// # Errors
 /// [`Error::Io`]: the marker stays, the next start tries again.
-pub fn complete(state: &Path, mail: Option<&Path>) -> Result<Option<Marker>, Error> {
+pub fn complete(state: &Path, mail: Option<&Path>) -> Result<Option<Completed>, Error> {
     let Some(marker) = pending(state) else { return Ok(None) };
+    let mut mail_erased = false;
     if marker.mail
         && let Some(array) = mail
     {
         erase_array(array)?;
+        mail_erased = true;
     }
     let device = std::fs::symlink_metadata(state).map_err(fail("look at", state))?.dev();
     empty(state, device, 0, true)?;
@@ -217,8 +228,8 @@ pub fn complete(state: &Path, mail: Option<&Path>) -> Result<Option<Marker>, Err
     let path = state.join(MARKER);
     std::fs::remove_file(&path).map_err(fail("remove", &path))?;
     sync(state)?;
-    tracing::warn!(mail = marker.mail, by = marker.by, "factory reset done");
-    Ok(Some(marker))
+    tracing::warn!(mail = marker.mail, mail_erased, by = marker.by, "factory reset done");
+    Ok(Some(Completed { marker, mail_erased }))
 }
 
 fn sync(folder: &Path) -> Result<(), Error> {
@@ -356,7 +367,7 @@ mod tests {
         order(dir.path(), &facts(), false, "erase node a\n", "console", 7).unwrap();
         assert_eq!(pending(dir.path()).unwrap().by, "console");
         let done = complete(dir.path(), Some(&mail)).unwrap().unwrap();
-        assert!(!done.mail);
+        assert!(!done.marker.mail && !done.mail_erased);
         assert_eq!(names(dir.path()), ["lost+found"]);
         assert!(std::fs::read(&mail).unwrap().iter().all(|&b| b == 7), "the mail stays");
         assert!(Path::new("/etc/passwd").exists());
@@ -375,7 +386,7 @@ mod tests {
             file.write_all_at(b"mail!", at).unwrap();
         }
         order(dir.path(), &facts(), true, "erase node a and its mail", "test", 7).unwrap();
-        assert!(complete(dir.path(), Some(&mail)).unwrap().unwrap().mail);
+        assert!(complete(dir.path(), Some(&mail)).unwrap().unwrap().mail_erased);
         let read = |at| {
             let mut bytes = [9; 5];
             File::open(&mail).unwrap().read_exact_at(&mut bytes, at).unwrap();

@@ -337,12 +337,15 @@ async fn run(program: &Path, args: &[&str], limit: usize) -> Result<Vec<u8>, Str
         .spawn()
         .map_err(|e| format!("{}: {e}", program.display()))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
+    let complaints = tokio::spawn(up_to(err, 4096));
     let work = async {
-        let (out, err) = tokio::join!(up_to(out, limit), up_to(err, 4096));
-        // A program with more to say than is wanted would wait for a reader for ever.
-        let _ = child.start_kill();
+        let out = up_to(out, limit).await;
+        if out.len() >= limit {
+            // A program with more to say than is wanted would wait for a reader for ever.
+            let _ = child.start_kill();
+        }
         let status = child.wait().await;
-        (out, err, status)
+        (out, complaints.await.unwrap_or_default(), status)
     };
     let Ok((out, err, status)) = tokio::time::timeout(PROGRAM_LIMIT, work).await else {
         return Err(format!("{} took longer than {} s", program.display(), PROGRAM_LIMIT.as_secs()));
@@ -461,7 +464,7 @@ mod tests {
         assert_eq!((written.bytes, &written.file), (std::fs::metadata(&to).unwrap().len(), &to));
         assert!(*steps.lock().unwrap() > 30 && !to.with_extension("zst.part").exists());
         let files = unpacked(&to);
-        let of = |name: &str| &files[&format!("twinpost-support-a-20260921-131320/{name}")];
+        let of = |name: &str| &files[&format!("twinpost-support-a-20260921-141320/{name}")];
         for (name, content) in &files {
             assert!(!content.contains("s3cr"), "{name}: {content}");
             assert!(content.len() <= PART_MAX_BYTES, "{name}");

@@ -204,10 +204,10 @@ pub fn accept(record: &Record, running: &Running, marks: Marks, manifest: &Manif
         } else if !wish.allow_downgrade {
             no(
                 format!(
-                    "version {} is older than version {}, which runs: say so if that is meant (--allow-downgrade)",
+                    "version {} is older than version {}, which runs: say so if that is meant (--downgrade)",
                     new.version, now.version
                 ),
-                format!("版本 {} 比正在运行的版本 {} 旧：如确实需要，请使用 --allow-downgrade", new.version, now.version),
+                format!("版本 {} 比正在运行的版本 {} 旧：如确实需要，请使用 --downgrade", new.version, now.version),
             );
         }
     }

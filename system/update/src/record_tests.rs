@@ -37,7 +37,7 @@ fn what_stands_against_an_installation() {
     assert!(reasons(&manifest(|m| m.boards = vec!["other".into()]), &wish, GOOD).contains("for the boards other"));
     assert!(reasons(&manifest(|m| m.release = release("1", 100)), &brave, GOOD).contains("runs already"));
     let old = manifest(|m| m.release = release("0.9", 90));
-    assert!(reasons(&old, &wish, GOOD).contains("--allow-downgrade"));
+    assert!(reasons(&old, &wish, GOOD).contains("--downgrade"));
     assert_eq!(reasons(&old, &brave, GOOD), "");
     let ancient = manifest(|m| m.release = release("0.1", 49));
     assert!(reasons(&ancient, &brave, GOOD).contains("cannot read what"), "the floor holds for everybody");

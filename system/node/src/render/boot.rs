@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use twinpost_board::{BOARDS_DIR, CHANGES_FILE, Detected, Dmi, NicRole, Roles, detect};
 use twinpost_config::{Document, NodeDocument};
-use twinpost_disks::{Arrays, Machine, Mounted, Port, StateVolume};
+use twinpost_disks::{Array, Arrays, Machine, Mounted, Port, StateVolume};
 use twinpost_storage::Program;
 
 /// How long a boot waits for parts that the board names: a spinning disk needs ten seconds from power-on to its first answer.
@@ -188,6 +188,10 @@ pub async fn boot(sys: &Sys) -> BootReport {
         faults.push(Fault::new("state_volatile", None, en, format!("节点状态仅保存在内存中，重启后丢失：{zh}")));
     }
 
+    if state.mounted == Mounted::Persistent {
+        faults.extend(finish_reset(&sys.state, &disks).await);
+    }
+
     let (detected, mut roles) = sys.look();
     // Other bays may hold other members.
     let disks = if sys.machine(&roles).ports == machine.ports { disks } else { sys.machine(&roles).assemble().await };
@@ -251,6 +255,31 @@ pub async fn boot(sys: &Sys) -> BootReport {
     };
     save(sys, &report);
     report
+}
+
+/// A factory reset that was ordered before this start, before anything is read of the state volume and while nothing replicates.
+async fn finish_reset(state: &Path, disks: &Arrays) -> Option<Fault> {
+    let (state, mail) = (state.to_owned(), disks.of(Array::Mail).map(|array| array.device.clone()));
+    let done = tokio::task::spawn_blocking(move || crate::reset::complete(&state, mail.as_deref())).await;
+    match done {
+        Ok(Ok(Some(done))) if done.marker.mail && !done.mail_erased => Some(Fault::new(
+            "reset_mail",
+            None,
+            "the node was reset, but it has no mail array that could be opened: the mail on its disks was not erased",
+            "节点已恢复出厂设置，但没有可打开的邮件阵列：磁盘上的邮件未被清除",
+        )),
+        Ok(Ok(_)) => None,
+        Ok(Err(why)) => why.reasons().into_iter().next().map(|text| {
+            let (en, zh) = (text.en, text.zh);
+            Fault::new(
+                "reset_failed",
+                None,
+                format!("the factory reset is not complete, the next start goes on with it: {en}"),
+                format!("恢复出厂设置未完成，下次启动时继续：{zh}"),
+            )
+        }),
+        Err(why) => Some(Fault::new("reset_failed", None, format!("the factory reset ended: {why}"), format!("恢复出厂设置中断：{why}"))),
+    }
 }
 
 fn save(sys: &Sys, report: &BootReport) {

@@ -27,20 +27,26 @@ const SECRET_PARTS: [&str; 12] = [
     "cookie",
 ];
 /// Whole names that mean a secret.
-const SECRET_NAMES: [&str; 7] = ["pin", "pins", "puk", "pass", "key", "keys", "code"];
+const SECRET_NAMES: [&str; 6] = ["pin", "pins", "puk", "pass", "key", "keys"];
 /// Beginnings of password hashes and of tokens.
 const HASHES: [&str; 12] =
     ["$argon2", "$2a$", "$2b$", "$2y$", "$1$", "$5$", "$6$", "$y$", "{ssha", "{crypt}", "scram-sha-", "eyj"];
 /// Words as long as this that look random are taken for keys.
 const RANDOM_MIN: usize = 40;
 
-fn is_secret(name: &str) -> bool {
+/// What a name says of its value; none: nothing.
+fn verdict(name: &str) -> Option<bool> {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    // Paths and limits are none: `password_file`, `min_password`.
+    // Paths and limits are no secrets: `password_file`, `min_password`.
     if name.ends_with("_file") || name.starts_with("min_") || name.starts_with("max_") {
-        return false;
+        return Some(false);
     }
-    SECRET_NAMES.contains(&name.as_str()) || SECRET_PARTS.iter().any(|part| name.contains(part))
+    let secret = SECRET_NAMES.contains(&name.as_str()) || SECRET_PARTS.iter().any(|part| name.contains(part));
+    secret.then_some(true)
+}
+
+fn is_secret(name: &str) -> bool {
+    verdict(name) == Some(true)
 }
 
 /// A value that names a place is no secret: `key = "/state/node/tls.key"`.
@@ -58,7 +64,7 @@ pub fn document(source: &str) -> String {
 
 fn table(table: &mut dyn TableLike, secret: bool) {
     for (key, item) in table.iter_mut() {
-        let secret = secret || is_secret(key.get());
+        let secret = verdict(key.get()).unwrap_or(secret);
         walk(item, secret);
     }
 }
@@ -89,7 +95,7 @@ fn json_in(value: &mut Value, secret: bool) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map.iter_mut() {
-                json_in(inner, secret || is_secret(key));
+                json_in(inner, verdict(key).unwrap_or(secret));
             }
         }
         Value::Array(list) => list.iter_mut().for_each(|inner| json_in(inner, secret)),
@@ -251,11 +257,15 @@ fn words(line: &str) -> String {
         let (word, after) = rest.split_at(end);
         let lower = word.to_ascii_lowercase();
         let hash = HASHES.iter().any(|begin| lower.strip_prefix(begin).is_some_and(|more| more.len() >= 8));
-        let nested = lower.find('$').is_some_and(|at| HASHES.iter().any(|begin| lower[at..].starts_with(begin)));
-        if hash || nested || looks_random(word) {
-            out.push_str(REMOVED);
-        } else {
-            out.push_str(word);
+        // `hash=$6$...`
+        let nested = lower.find('$').filter(|at| HASHES.iter().any(|begin| lower[*at..].starts_with(begin)));
+        match nested {
+            Some(at) => {
+                out.push_str(&word[..at]);
+                out.push_str(REMOVED);
+            }
+            None if hash || looks_random(word) => out.push_str(REMOVED),
+            None => out.push_str(word),
         }
         rest = after;
     }
