@@ -7,6 +7,7 @@
 
 mod board;
 mod both;
+mod care;
 mod disks;
 mod facts;
 mod health;
@@ -221,9 +222,20 @@ impl Machine {
                 power::systemctl(&["stop", PAIR_UNIT]).await?;
                 Ok(Done { text: Text::new("The pair daemon has ended.", "双机守护进程已停止。"), ..Done::default() })
             }
-            other => {
-                tracing::error!(request = ?other, "this order is not known to this version");
-                Err(Refused::one(Text::new("this version of the system cannot do that", "此版本的系统无法执行该操作")))
+            mut install @ Request::UpdateInstall { from: BundleFrom::Usb, .. } => {
+                say(Text::new("looking for a bundle on a USB stick", "在 U 盘上查找升级包"));
+                let (stick, bundle) = care::bundle_on_stick().await?;
+                if let Request::UpdateInstall { from, .. } = &mut install {
+                    *from = BundleFrom::File(bundle);
+                }
+                let done = Box::pin(self.answer(install, step)).await;
+                drop(stick);
+                done
+            }
+            Request::Support { to } => care::support(self, to, step).await,
+            Request::FactoryReset { mail, go } => {
+                let _turn = self.turn_if(go, || Text::new("the node is reset", "正在恢复出厂设置"))?;
+                care::reset(self, mail, go, step).await
             }
         }
     }
