@@ -192,7 +192,8 @@ pub fn order(state: &Path, facts: &Facts, mail: bool, typed: &str, by: &str, at_
     let path = state.join(MARKER);
     let new = state.join(format!("{MARKER}.new"));
     let json = serde_json::to_vec(&marker).map_err(|e| fail("write", &path)(e.into()))?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(fail("create", &new))?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(fail("create", &new))?;
     file.write_all(&json).and_then(|()| file.sync_all()).map_err(fail("write", &new))?;
     std::fs::rename(&new, &path).map_err(fail("rename into place", &path))?;
     sync(state)?;
@@ -320,9 +321,16 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "s3cret").unwrap();
         };
-        ["node/identity.json", "node/run/x", "node/appliance.toml", "log/journal/ab/system.journal", "system/update.json", "lost+found/x"]
-            .into_iter()
-            .for_each(at);
+        [
+            "node/identity.json",
+            "node/run/x",
+            "node/appliance.toml",
+            "log/journal/ab/system.journal",
+            "system/update.json",
+            "lost+found/x",
+        ]
+        .into_iter()
+        .for_each(at);
         symlink("/etc/passwd", dir.path().join("node/link")).unwrap();
         dir
     }
@@ -354,7 +362,10 @@ mod tests {
         }
         // The word without the mail does not erase the mail.
         assert!(matches!(order(dir.path(), &facts(), true, "erase node a", "test", 7), Err(Error::Word(_))));
-        assert!(matches!(order(dir.path(), &Facts { on_trial: true, ..facts() }, false, "erase node a", "test", 7), Err(Error::Refused { .. })));
+        assert!(matches!(
+            order(dir.path(), &Facts { on_trial: true, ..facts() }, false, "erase node a", "test", 7),
+            Err(Error::Refused { .. })
+        ));
         assert_eq!((pending(dir.path()), complete(dir.path(), None).unwrap()), (None, None));
         assert_eq!(names(dir.path()), ["log", "lost+found", "node", "system"]);
     }

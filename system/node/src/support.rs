@@ -181,10 +181,28 @@ impl Sources {
         let list = |name, program, args: &[&'static str], form, limit| (name, program, args.to_vec(), form, limit);
         let part = PART_MAX_BYTES;
         vec![
-            list("units/all.txt", "systemctl", &["list-units", "--all", "--plain", "--no-legend", "--no-pager"], Form::Text, part),
+            list(
+                "units/all.txt",
+                "systemctl",
+                &["list-units", "--all", "--plain", "--no-legend", "--no-pager"],
+                Form::Text,
+                part,
+            ),
             list("units/twinpost.txt", "systemctl", &["show", "--no-pager", "-p", show, "twinpost-*"], Form::Text, part),
-            list("logs/kernel.txt", "journalctl", &["--no-pager", "-k", "-b", "-o", "short-monotonic", "-n", JOURNAL_LINES], Form::Text, part),
-            list("logs/journal.export", "journalctl", &["--no-pager", "-o", "export", "-n", JOURNAL_LINES], Form::Journal, JOURNAL_MAX_BYTES),
+            list(
+                "logs/kernel.txt",
+                "journalctl",
+                &["--no-pager", "-k", "-b", "-o", "short-monotonic", "-n", JOURNAL_LINES],
+                Form::Text,
+                part,
+            ),
+            list(
+                "logs/journal.export",
+                "journalctl",
+                &["--no-pager", "-o", "export", "-n", JOURNAL_LINES],
+                Form::Journal,
+                JOURNAL_MAX_BYTES,
+            ),
             list("system/drbd-status.txt", "drbdadm", &["status"], Form::Text, part),
             list("system/md-state.txt", "mdadm", &["--detail", "/dev/md/state"], Form::Text, part),
             list("system/md-mail.txt", "mdadm", &["--detail", "/dev/md/mail"], Form::Text, part),
@@ -495,7 +513,14 @@ mod tests {
 
     #[test]
     fn names_of_days() {
-        for (days, date) in [(0, (1970, 1, 1)), (-1, (1969, 12, 31)), (11_016, (2000, 2, 29)), (20_718, (2026, 9, 22)), (47_540, (2100, 2, 28)), (47_541, (2100, 3, 1))] {
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (-1, (1969, 12, 31)),
+            (11_016, (2000, 2, 29)),
+            (20_718, (2026, 9, 22)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
             assert_eq!(civil(days), date, "{days}");
         }
         let mut sources = Sources::new("../a b", "1", Vec::new());

@@ -108,7 +108,8 @@ pub struct Found {
 /// [`Error::None`]
 pub fn find(sys: &Path, dev: &Path, bays: &[PathBuf]) -> Result<Vec<Found>, Error> {
     let mut names = Vec::new();
-    let mut disks: Vec<PathBuf> = std::fs::read_dir(sys.join("block")).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let mut disks: Vec<PathBuf> =
+        std::fs::read_dir(sys.join("block")).into_iter().flatten().flatten().map(|e| e.path()).collect();
     disks.sort();
     for disk in disks.iter().take(LOOKS_MAX) {
         let Some(name) = disk.file_name().and_then(|name| name.to_str()) else { continue };
@@ -142,7 +143,8 @@ pub fn find(sys: &Path, dev: &Path, bays: &[PathBuf]) -> Result<Vec<Found>, Erro
 fn is_stick(disk: &Path) -> bool {
     let removable = std::fs::read_to_string(disk.join("removable")).is_ok_and(|text| text.trim() == "1");
     // The folder in /sys/block is a link into the tree of buses.
-    let usb = std::fs::canonicalize(disk).is_ok_and(|path| path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb")));
+    let usb = std::fs::canonicalize(disk)
+        .is_ok_and(|path| path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb")));
     // Drives for discs are removable too and have no partitions of ours.
     usb || (removable && !disk.file_name().is_some_and(|name| name.to_string_lossy().starts_with("sr")))
 }

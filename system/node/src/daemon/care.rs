@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Ending of a bundle's name.
-const BUNDLE_END: &str = ".tpu";
+const BUNDLE_END: &str = ".twinpost";
 /// Where the order to reset is kept.
 const STATE: &str = "/state";
 
@@ -98,7 +98,8 @@ pub async fn support(machine: &Machine, to: SupportTo, step: Progress<'_>) -> Re
 pub async fn reset(machine: &Machine, mail: bool, go: bool, step: Progress<'_>) -> Result<Done, Refused> {
     let socket = machine.settings.pair_socket();
     let pair = link::status(&socket).await;
-    let on_trial = update::blocking(|| twinpost_update::install::status(&update::platform())).await.is_ok_and(|status| status.on_trial);
+    let on_trial =
+        update::blocking(|| twinpost_update::install::status(&update::platform())).await.is_ok_and(|status| status.on_trial);
     let state_on_disk = report::read(&machine.settings.boot_report)["state"]["mounted"] == "persistent";
     let facts = match pair {
         None => reset::Facts { state_on_disk, on_trial, ..reset::Facts::default() },
@@ -119,7 +120,8 @@ pub async fn reset(machine: &Machine, mail: bool, go: bool, step: Progress<'_>) 
         return Ok(Done { text: preview.text, value: json!({ "mail": mail }), confirm: Some(preview.word) });
     }
     let word = preview.word.clone();
-    let ordered = tokio::task::spawn_blocking(move || reset::order(Path::new(STATE), &facts, mail, &word, "system", now_s())).await;
+    let ordered =
+        tokio::task::spawn_blocking(move || reset::order(Path::new(STATE), &facts, mail, &word, "system", now_s())).await;
     match ordered {
         Ok(Ok(())) => {}
         Ok(Err(why)) => return Err(Refused { reasons: why.reasons() }),

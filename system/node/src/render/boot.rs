@@ -278,7 +278,9 @@ async fn finish_reset(state: &Path, disks: &Arrays) -> Option<Fault> {
                 format!("恢复出厂设置未完成，下次启动时继续：{zh}"),
             )
         }),
-        Err(why) => Some(Fault::new("reset_failed", None, format!("the factory reset ended: {why}"), format!("恢复出厂设置中断：{why}"))),
+        Err(why) => {
+            Some(Fault::new("reset_failed", None, format!("the factory reset ended: {why}"), format!("恢复出厂设置中断：{why}")))
+        }
     }
 }
 

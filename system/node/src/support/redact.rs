@@ -168,11 +168,27 @@ fn named_values(line: &str) -> String {
         let Some(value) = value_begin(after) else { continue };
         let (between, held) = after.split_at(value);
         out.push_str(between);
+        if let Some(more) = held.strip_prefix(REMOVED) {
+            out.push_str(REMOVED);
+            rest = more;
+            continue;
+        }
+        if held.starts_with(['{', '[']) {
+            let (inner, more) = held.split_at(closed(held));
+            // A table of a document, whose values were seen to one by one.
+            out.push_str(if inner.contains(REMOVED) { inner } else { REMOVED });
+            rest = more;
+            continue;
+        }
         let quote = between.chars().next_back().filter(|c| matches!(c, '"' | '\''));
         let end = match quote {
             Some(quote) => quoted_end(held, quote),
-            None if name.to_ascii_lowercase().contains("authorization") || name.to_ascii_lowercase().contains("cookie") => held.len(),
-            None => held.find(|c: char| c.is_whitespace() || matches!(c, ',' | '&' | ';' | '"' | '\'' | ')' | '}' | ']')).unwrap_or(held.len()),
+            None if name.to_ascii_lowercase().contains("authorization") || name.to_ascii_lowercase().contains("cookie") => {
+                held.len()
+            }
+            None => held
+                .find(|c: char| c.is_whitespace() || matches!(c, ',' | '&' | ';' | '"' | '\'' | ')' | '}' | ']'))
+                .unwrap_or(held.len()),
         };
         let bare = &held[..end];
         if bare.is_empty() || is_path(bare) || matches!(bare, "true" | "false" | "null" | REMOVED) {
@@ -198,6 +214,22 @@ fn value_begin(after: &str) -> Option<usize> {
         }
     }
     None
+}
+
+/// Where the bracket that opens here is closed, or the end.
+fn closed(held: &str) -> usize {
+    let mut depth = 0_usize;
+    for (at, c) in held.char_indices() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return at + c.len_utf8();
+        }
+    }
+    held.len()
 }
 
 fn quoted_end(held: &str, quote: char) -> usize {
@@ -282,7 +314,9 @@ fn looks_random(word: &str) -> bool {
         && has(u8::is_ascii_uppercase) >= 4
         && has(u8::is_ascii_lowercase) >= 4
         && has(u8::is_ascii_digit) >= 2
-        || longest.len() >= RANDOM_MIN && longest.ends_with('=') && longest.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
+        || longest.len() >= RANDOM_MIN
+            && longest.ends_with('=')
+            && longest.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
 }
 
 /// Telephone numbers, and the PIN behind one in an address.
@@ -297,9 +331,11 @@ fn numbers(line: &str) -> String {
         rest = &rest[at..];
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (digits, after) = rest.split_at(end);
-        let free = !before.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_')) && !after.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let free = !before.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'))
+            && !after.starts_with(|c: char| c.is_ascii_alphanumeric());
         let plus = before == Some('+') && (8..=15).contains(&digits.len());
-        let national = digits.strip_prefix("0086").or_else(|| digits.strip_prefix("86").filter(|more| more.len() == 11)).unwrap_or(digits);
+        let national =
+            digits.strip_prefix("0086").or_else(|| digits.strip_prefix("86").filter(|more| more.len() == 11)).unwrap_or(digits);
         let mobile = national.len() == 11 && national.starts_with('1') && matches!(national.as_bytes()[1], b'3'..=b'9');
         before = digits.chars().next_back();
         if !(free && (plus || mobile)) {

@@ -67,10 +67,16 @@ fn lines_of_logs() {
         ("to +8613800138000, +441632960961", "to +861********00, +441*******61"),
         ("0086 13900139000", "0086 139******00"),
         ("sequence 1790000000 at 1790000000123 us 1790000000123456", "sequence 1790000000 at 1790000000123 us 1790000000123456"),
-        ("root 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "root 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
+        (
+            "root 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "root 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        ),
         ("frame key aGVsbG8gd29ybGQgdGhpcyBpcyBhIGtleSBvZiAzMiBi", "frame key [removed]"),
         ("key=/state/tls.key", "key=/state/tls.key"),
         ("token=", "token="),
+        ("pins={\"boss\": \"s3cr\", \"x\": [1, 2]} next", "pins=[removed] next"),
+        ("tokens: [a, b", "tokens: [removed]"),
+        ("password=[removed] kept", "password=[removed] kept"),
         ("x-1.13800138000 y13800138000 138001380001", "x-1.13800138000 y13800138000 138001380001"),
     ] {
         assert_eq!(text(line), clean);
