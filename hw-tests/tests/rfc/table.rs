@@ -306,6 +306,7 @@ pub const TABLE: &[Rfc] = &[
     rfc(7888, Whole, "IMAP4 Non-synchronizing Literals", "LITERAL+"),
     rfc(7889, Whole, "The IMAP APPENDLIMIT Extension", ""),
     rfc(8018, Used, "PKCS #5: Password-Based Cryptography Specification Version 2.1", "PBKDF2 inside SCRAM"),
+    rfc(8032, Used, "Edwards-Curve Digital Signature Algorithm (EdDSA)", "signatures of updates, by ed25519-dalek"),
     rfc(8098, Used, "Message Disposition Notification", "receipts come with the null sender, which every account may use"),
     rfc(8200, Used, "Internet Protocol, Version 6", "pseudo-header of the checksum"),
     rfc(
@@ -319,6 +320,12 @@ pub const TABLE: &[Rfc] = &[
         Part,
         "Cleartext Considered Obsolete: Use of Transport Layer Security (TLS) for Email Submission and Access",
         "ports with TLS from the first byte; no SRV records, no statistics of TLS use",
+    ),
+    rfc(
+        8410,
+        Used,
+        "Algorithm Identifiers for Ed25519, Ed448, X25519, and X448 for Use in the Internet X.509 Public Key Infrastructure",
+        "files of the keys that sign updates",
     ),
     rfc(8438, Whole, "IMAP Extension for STATUS=SIZE", ""),
     rfc(8446, Used, "The Transport Layer Security (TLS) Protocol Version 1.3", "spoken by rustls; tickets are set up here"),

@@ -1,6 +1,6 @@
 //! Keys that sign updates, and the set that a system trusts.
 //!
-//! Contract: Ed25519 (RFC 8032). A private key is a PKCS #8 PEM file (RFC 5958, RFC 8410), a public key a SubjectPublicKeyInfo PEM file, so that any tool can make and
+//! Contract: Ed25519 (RFC 8032). A private key is a PKCS #8 PEM file, a public key a SubjectPublicKeyInfo PEM file (RFC 8410), so that any tool can make and
 //! keep them. A system trusts the files `*.pub` of one folder of its own verified root; one good signature of one of them is enough.
 //! Keys change without a mechanism of their own: an image carries the set for the *next* update, and a bundle may be signed by several keys, the old one and the new one.
 //!

@@ -17,7 +17,7 @@ pub use write::{Facts, write};
 
 use crate::error::Error;
 
-/// First bytes of a bundle. The line ends show a file that was copied as text, as those of PNG do (RFC 2083 12.12).
+/// First bytes of a bundle. The line ends show a file that was copied as text, as those of PNG do.
 pub const MAGIC: [u8; 8] = *b"TPUP\r\n\x1a\n";
 /// Form of the file.
 pub const FORM: u32 = 1;
