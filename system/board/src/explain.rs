@@ -1,5 +1,7 @@
 //! What a person asks: which board is this, why, and what has which role.
 
+use crate::board::Controller;
+use crate::inventory::inventory;
 use crate::load::{Boards, Detected};
 use crate::roles::Roles;
 use std::fmt::Write;
@@ -7,7 +9,7 @@ use std::path::Path;
 
 /// The board of this machine in words: what the firmware says, why each board fits or not, every role and everything that is missing.
 #[must_use]
-pub fn explain(detected: &Detected, roles: &Roles, boards_dir: &Path) -> String {
+pub fn explain(detected: &Detected, roles: &Roles, boards_dir: &Path, sys: &Path) -> String {
     let mut out = String::new();
     let board = &detected.board;
     let _ = writeln!(out, "board: {} ({})", board.full_name(), board.title);
@@ -66,5 +68,33 @@ pub fn explain(detected: &Detected, roles: &Roles, boards_dir: &Path) -> String 
             }
         }
     }
+    has(&mut out, sys);
     out
+}
+
+/// What the machine has, with a role or without.
+fn has(out: &mut String, sys: &Path) {
+    let all = inventory(sys);
+    let _ = writeln!(out, "\nthis machine has:");
+    for nic in &all.nics {
+        let link = match nic.link {
+            Some(true) => "link",
+            Some(false) => "no link",
+            None => "switched off",
+        };
+        let port = if nic.port == 0 { String::new() } else { format!(" port {}", nic.port) };
+        let mac = nic.mac.as_deref().unwrap_or("-");
+        let _ = writeln!(out, "  {:<12} network port, pci = \"{}\"{port}, {mac}, {link}", nic.name, nic.pci);
+    }
+    for serial in &all.serials {
+        let _ = writeln!(out, "  {:<12} serial port, {}", serial.device.display().to_string(), serial.at);
+    }
+    for disk in &all.disks {
+        let port = match disk.controller {
+            Controller::VirtioBlk | Controller::Nvme => String::new(),
+            _ => format!(" port {}", disk.port),
+        };
+        let _ =
+            writeln!(out, "  {:<12} disk, {} pci = \"{}\"{port}", disk.device.display().to_string(), disk.controller, disk.pci);
+    }
 }

@@ -16,6 +16,7 @@ mod board;
 mod choose;
 mod dmi;
 mod explain;
+mod inventory;
 mod layer;
 mod load;
 mod place;
@@ -32,7 +33,8 @@ pub use board::{
 pub use choose::{Choice, Verdict};
 pub use dmi::{Dmi, FIELDS, Match};
 pub use explain::explain;
-pub use load::{Boards, Detected, detect};
+pub use inventory::{FoundDisk, FoundNic, FoundSerial, Inventory, inventory};
+pub use load::{Boards, Detected, detect, detect_with};
 pub use place::{PciAddress, PciPath, UsbPort};
 pub use roles::{BayNow, Interface, Missing, Roles, SensorNow, SerialNow, SupplyNow, WatchdogNow};
 

@@ -200,6 +200,23 @@ pub struct Detected {
 /// administrator if that file is there. Never fails: whatever is wrong is told, and the careful board holds.
 #[must_use]
 pub fn detect(sys: &Path, dir: &Path, changes: Option<&Path>) -> Detected {
+    let mut unread = None;
+    let text = changes.and_then(|path| match layer::text_of(path) {
+        Ok(text) => Some((path, text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            unread = Some(format!("cannot read the changes of the board {}: {error}", path.display()));
+            None
+        }
+    });
+    let mut detected = detect_with(sys, dir, text.as_ref().map(|(path, text)| (*path, text.as_str())));
+    detected.faults.extend(unread);
+    detected
+}
+
+/// The same with this text of changes, whether it is in the file or not: what would hold with it.
+#[must_use]
+pub fn detect_with(sys: &Path, dir: &Path, text: Option<(&Path, &str)>) -> Detected {
     let dmi = Dmi::read(sys);
     let boards = Boards::load_all(dir);
     let mut faults = boards.faults.clone();
@@ -211,15 +228,7 @@ pub fn detect(sys: &Path, dir: &Path, changes: Option<&Path>) -> Detected {
             (boards.careful(), true)
         }
     };
-    let text = changes.and_then(|path| match layer::text_of(path) {
-        Ok(text) => Some((path, text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => {
-            faults.push(format!("cannot read the changes of the board {}: {error}", path.display()));
-            None
-        }
-    });
-    let (board, changed) = match text.map(|(path, text)| change(&boards, &chosen, path, &text)) {
+    let (board, changed) = match text.map(|(path, text)| change(&boards, &chosen, path, text)) {
         Some(Ok(board)) => (board, true),
         Some(Err(error)) => {
             faults.push(error.to_string());

@@ -53,8 +53,8 @@ fn explained(mut arguments: impl Iterator<Item = String>) -> (String, u8) {
     let roles = detected.board.resolve(&sys);
     let code = u8::from(!detected.faults.is_empty());
     if json {
-        let text = serde_json::json!({ "detected": detected, "roles": roles });
+        let text = serde_json::json!({ "detected": detected, "roles": roles, "has": twinpost_board::inventory(&sys) });
         return (format!("{text:#}\n"), code);
     }
-    (explain(&detected, &roles, &boards), code)
+    (explain(&detected, &roles, &boards, &sys), code)
 }

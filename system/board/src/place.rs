@@ -79,6 +79,17 @@ impl PciPath {
         Some(Self { first: *first, behind: behind.iter().map(|at| (at.device, at.function)).collect() })
     }
 
+    /// A pattern (fnmatch) for the folders of the way below /sys/devices: bus numbers behind bridges are open.
+    #[must_use]
+    pub fn glob(&self) -> String {
+        let PciAddress { domain, bus, device, function } = self.first;
+        let mut glob = format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}");
+        for (device, function) in &self.behind {
+            glob.push_str(&format!("/{domain:04x}:*:{device:02x}.{function:x}"));
+        }
+        glob
+    }
+
     /// Whether the functions on the way to a device, from the root on, are this path.
     pub(crate) fn is(&self, way: &[PciAddress]) -> bool {
         let Some(start) = way.len().checked_sub(self.behind.len() + 1) else { return false };
@@ -191,6 +202,7 @@ mod tests {
         let plain: PciPath = "0000:03:00.0".parse().expect("a path");
         assert!(plain.is(&way("0000:00:1c.4/0000:03:00.0")) && !plain.is(&way("0000:03:00.0/0000:04:00.0")));
         assert_eq!(plain.to_string(), "03:00.0");
+        assert_eq!(behind.glob(), "0000:00:1c.4/0000:*:00.0");
     }
 
     #[test]

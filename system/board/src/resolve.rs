@@ -99,8 +99,8 @@ impl Found {
         if board.careful != Careful::default() && !board.nics.contains_key(&NicRole::Pair) {
             roles.say(
                 "nic.pair",
-                "nobody has said which port the crossover cable is in: write [nic.pair] into the board's changes (`twinpost ctl board`)",
-                "尚未指定哪个网口接对端直连线：请在主板更改中写入 [nic.pair]（`twinpost ctl board`）",
+                "nobody has said which port the crossover cable is in: `twinpost ctl setup --part nic.pair=PORT` (`twinpost ctl board explain` lists the ports)",
+                "尚未指定哪个网口接对端直连线：`twinpost ctl setup --part nic.pair=网口`（`twinpost ctl board explain` 列出网口）",
             );
         }
     }
@@ -128,9 +128,9 @@ impl Found {
                 roles.say(
                     "nic.lan",
                     format!(
-                        "no network port has a link ({names}): plug the LAN's cable in, or name the port in the board's changes"
+                        "no network port has a link ({names}): plug the LAN's cable in, or name the port with `twinpost ctl setup --part nic.lan=PORT`"
                     ),
-                    format!("没有网口有链路（{names}）：请插上局域网网线，或在主板更改中指定网口"),
+                    format!("没有网口有链路（{names}）：请插上局域网网线，或用 `twinpost ctl setup --part nic.lan=网口` 指定"),
                 );
             }
         }
@@ -165,7 +165,9 @@ impl Found {
     fn serial_ports(&self, board: &Board, roles: &mut Roles) {
         for (role, serial) in &board.serials {
             let device = self.tty_at(&serial.at).map(|d| Path::new("/dev").join(&d.name));
-            if device.is_none() {
+            // An unknown machine need not have the serial line that is tried for the menu.
+            let guessed = board.careful != Careful::default() && *role == SerialRole::Console;
+            if device.is_none() && !guessed {
                 let (en, zh) = match &serial.at {
                     SerialPlace::Usb(..) => ("is it plugged in there, and has it power?", "是否插在该接口并已通电？"),
                     _ => ("is the port switched off in the firmware's setup?", "是否在固件设置中被关闭？"),
@@ -179,6 +181,7 @@ impl Found {
             roles.serial.push(SerialNow {
                 role: *role,
                 label: serial.label.clone(),
+                place: serial.at.clone(),
                 at: serial.at.to_string(),
                 device,
                 baud: serial.baud,
@@ -188,8 +191,8 @@ impl Found {
         if board.careful != Careful::default() && !board.serials.contains_key(&SerialRole::Heartbeat) {
             roles.say(
                 "serial.heartbeat",
-                "nobody has said which serial port the null-modem cable is in: write [serial.heartbeat] into the board's changes",
-                "尚未指定哪个串口接零调制解调器线：请在主板更改中写入 [serial.heartbeat]",
+                "nobody has said which serial port the null-modem cable is in: `twinpost ctl setup --part serial.heartbeat=PORT`",
+                "尚未指定哪个串口接零调制解调器线：`twinpost ctl setup --part serial.heartbeat=串口`",
             );
         }
     }
@@ -277,10 +280,10 @@ impl Found {
         roles.say(
             "bay",
             format!(
-                "the bays of this machine are unknown: only the disks that carry Twinpost already are used ({}). Name the bays in the board's changes",
+                "the bays of this machine are unknown: only the disks that carry Twinpost already are used ({}). Name the bays with `twinpost ctl setup --part bay.1=DISK`",
                 disks.len()
             ),
-            format!("未知此机器的盘位：只使用已装有 Twinpost 的硬盘（{} 个）。请在主板更改中写明盘位", disks.len()),
+            format!("未知此机器的盘位：只使用已装有 Twinpost 的硬盘（{} 个）。请用 `twinpost ctl setup --part bay.1=硬盘` 指定盘位", disks.len()),
         );
     }
 
@@ -376,7 +379,7 @@ fn interface(role: NicRole, label: &str, pci: PciPath, port: u32, device: Option
 }
 
 /// The port from 0 of its AHCI controller that a disk is on. libata counts from 1 (`port_no`), in the order of the hardware's ports.
-fn ata_port(disk: &Device) -> Option<u64> {
+pub(crate) fn ata_port(disk: &Device) -> Option<u64> {
     let is_ata = |name: &str| name.strip_prefix("ata").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     let folder = disk.ancestor(is_ata)?;
     let name = folder.file_name()?;
@@ -385,7 +388,7 @@ fn ata_port(disk: &Device) -> Option<u64> {
 }
 
 /// The phy of its controller that a disk is on, without an expander between.
-fn sas_phy(disk: &Device) -> Option<u64> {
+pub(crate) fn sas_phy(disk: &Device) -> Option<u64> {
     if disk.folders.iter().any(|f| f.starts_with("expander-")) {
         return None;
     }
@@ -396,13 +399,13 @@ fn sas_phy(disk: &Device) -> Option<u64> {
 }
 
 /// The slot of its enclosure that a disk is in, as the expander says.
-fn sas_slot(disk: &Device) -> Option<u64> {
+pub(crate) fn sas_slot(disk: &Device) -> Option<u64> {
     let end = disk.ancestor(|name| name.starts_with("end_device-"))?;
     attribute(&end.join("sas_device").join(end.file_name()?).join("bay_identifier"))?.parse().ok()
 }
 
 /// With several paths to an NVMe drive the kernel shows each (`nvme0c0n1`, hidden) beside the whole (`nvme0n1`).
-fn whole_name(name: &str) -> String {
+pub(crate) fn whole_name(name: &str) -> String {
     let path = || {
         let (controller, rest) = name.strip_prefix("nvme")?.split_once('c')?;
         let (_, namespace) = rest.split_once('n')?;

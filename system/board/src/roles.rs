@@ -1,6 +1,6 @@
 //! The parts of the running machine by their roles.
 
-use crate::board::{Bay, Flow, NicRole, SerialRole, Source, TpmVersion, Unit, WatchdogDriver};
+use crate::board::{Bay, Flow, NicRole, SerialPlace, SerialRole, Source, TpmVersion, Unit, WatchdogDriver};
 use crate::place::PciPath;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -66,6 +66,8 @@ pub struct SerialNow {
     /// As it is printed on the case.
     pub label: String,
     /// Where it is.
+    pub place: SerialPlace,
+    /// The same for people.
     pub at: String,
     /// Its device; none: it is not there.
     pub device: Option<PathBuf>,

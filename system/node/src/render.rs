@@ -14,7 +14,7 @@ pub mod network;
 #[cfg(test)]
 mod tests;
 
-pub use devices::{DEVICES, link as link_devices};
+pub use devices::{DEVICES, RULES_FILE, link as link_devices, rules};
 pub use files::{Facts, Files, files, host_name, write};
 pub use firewall::{FIREWALL_FILE, Opened, elements, opened};
 

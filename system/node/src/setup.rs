@@ -11,6 +11,7 @@
 
 mod check;
 mod documents;
+mod parts;
 mod wish;
 
 pub use wish::Wish;
@@ -75,6 +76,11 @@ fn prepare_with(sys: &Sys, wish: &Wish, detected: &Detected, roles: Roles) -> Re
         // What is wrong already is not made better by guessing what it meant.
         return Err(Refused { reasons });
     }
+    let changed = parts::changed(sys, &wish.part, &mut reasons);
+    let (changes, detected, roles) = match &changed {
+        Some((text, detected, roles)) => (Some(text.as_str()), detected, roles.clone()),
+        None => (None, detected, roles),
+    };
     let (whole, mut notes) = check::whole(wish, &now, &roles, &mut reasons);
     let Some(whole) = whole.filter(|_| reasons.is_empty()) else { return Err(Refused { reasons }) };
     let mut files = Vec::new();
@@ -110,12 +116,19 @@ fn prepare_with(sys: &Sys, wish: &Wish, detected: &Detected, roles: Roles) -> Re
     if !files.is_empty() {
         restart = vec!["twinpost-pair.service", "twinpost-sms.service"];
     }
-    if let Some((path, text)) = documents::found_lan(sys, detected, &roles) {
+    let found = parts::found_lan(sys, changes, detected, &roles);
+    if found.is_some() {
         notes.push(Text::new(
             "the LAN's port of this unknown machine is kept as it was found now",
             "将保留此未知机型当前找到的局域网口",
         ));
-        files.push((path, text, DOCUMENT_MODE));
+    }
+    if let Some(text) = found.or_else(|| changes.map(str::to_owned)) {
+        let before = text_of(&sys.changes)?;
+        if before != text {
+            diff.push_str(&format!("--- board.toml\n{}", twinpost_config::history::diff(&before, &text)));
+            files.push((sys.changes.clone(), text, DOCUMENT_MODE));
+        }
     }
     Ok(Prepared { files, diff, notes, restart, node, document, roles })
 }

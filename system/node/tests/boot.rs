@@ -137,6 +137,16 @@ fn inside(dir: &Path) {
     assert_eq!(report.roles.interface(NicRole::Lan).and_then(|i| i.name.clone()).as_deref(), Some("lan"));
     assert!(report.took_ms < 60_000);
 
+    // Where the heartbeat is on the port of the image's menu, that menu is switched off and another is started.
+    let orders = dir.join("orders");
+    write(&orders, "#!/bin/sh\necho \"$@\" >> \"${0%/*}/ordered\"\n");
+    fs::set_permissions(&orders, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write(&sys.changes, "[serial.heartbeat]\nio = 0x3f8\n[serial.console]\nio = 0x2f8\n");
+    run(&Sys { systemctl: Program::new(&orders), ..sys.clone() });
+    let ordered = fs::read_to_string(dir.join("ordered")).unwrap();
+    assert_eq!(ordered, "mask --runtime twinpost-console@ttyS0.service\n--no-block start twinpost-console@ttyS1.service\n");
+    fs::remove_file(&sys.changes).unwrap();
+
     // A driver that cannot be loaded is told, and nothing else suffers.
     let report = run(&Sys { modprobe: Program::new("false"), ..sys });
     assert!(report.faults.iter().any(|f| f.code == "watchdog" && f.text.en.contains("i6300esb")), "{:?}", report.faults);

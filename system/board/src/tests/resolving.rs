@@ -70,9 +70,10 @@ fn what_is_missing_is_told_so_that_a_person_can_act() {
     );
     assert!(roles.missing[0].en.contains("no driver of this image took it"), "{}", roles.missing[0].en);
     assert!(roles.missing.iter().all(|m| !m.zh.is_empty() && m.zh != m.en));
-    let words = explain(&detected, &roles, &repository());
+    let words = explain(&detected, &roles, &repository(), tree.root());
     assert!(words.contains("qemu-pc: fits: by") || words.contains("qemu-pc: fits: "), "{words}");
     assert!(words.contains("bay 2") && words.contains("missing:"), "{words}");
+    assert!(words.contains("eth0         network port, pci = \"00:07.0\", 52:54:00:00:00:01, switched off"), "{words}");
     // A port of the table without a chip is no port.
     tree.tty_s(9, 0x3e8, None);
     assert_eq!(found(&tree, None).1.serial(SerialRole::Modem), None);
@@ -222,4 +223,42 @@ fn the_servers_have_their_roles() {
         assert!(roles.sensors[0].file.as_ref().is_some_and(|f| f.ends_with("hwmon3/temp1_input")));
         assert!(!detected.board.unknown.is_empty(), "what is not publicly known is said");
     }
+}
+
+#[test]
+fn what_the_inventory_names_is_found_by_that_name_again() {
+    let tree = Tree::new();
+    tree.nic("0000:00:1c.4/0000:03:00.0", "", "enp3s0", "02:00:00:00:00:02", Some("1\n"));
+    tree.sata("0000:00:17.0", 9, 5, "sda");
+    tree.disk("0000:00:1d.0/0000:04:00.0", "nvme/nvme0", "nvme0n1");
+    tree.tty_s(0, 0x3f8, Some(4));
+    tree.tty_s(1, 0x2f8, None);
+    tree.tty("devices/virtual/tty/tty0", "tty0");
+    tree.tty("devices/pci0000:00/0000:00:16.3/tty/ttyS4", "ttyS4");
+    tree.tty("devices/pci0000:00/0000:00:16.3/tty/ttyS5", "ttyS5");
+    tree.tty("devices/pci0000:00/0000:00:14.0/usb1/1-2/1-2.1/1-2.1:1.2/ttyUSB6/tty", "ttyUSB6");
+    let all = inventory(tree.root());
+    let mut board = Board::default();
+    let nic = &all.nics[0];
+    board.nics.insert(NicRole::Lan, Nic { pci: nic.pci.clone(), port: nic.port, label: String::new() });
+    assert_eq!(board.resolve(tree.root()).interface(NicRole::Lan).and_then(|i| i.name.as_deref()), Some("enp3s0"));
+    let devices: Vec<_> = all.serials.iter().filter_map(|s| s.device.to_str()).collect();
+    assert_eq!(devices, ["/dev/ttyS0", "/dev/ttyS4", "/dev/ttyS5", "/dev/ttyUSB6"]);
+    for serial in &all.serials {
+        let port = Serial { at: serial.at.clone(), baud: 9600, flow: Flow::None, label: String::new() };
+        board.serials.insert(SerialRole::Modem, port);
+        assert_eq!(board.resolve(tree.root()).serial(SerialRole::Modem).and_then(|s| s.device.as_ref()), Some(&serial.device));
+    }
+    let bay = |(number, disk): (u32, &FoundDisk)| Bay {
+        number,
+        label: number.to_string(),
+        controller: disk.controller,
+        pci: disk.pci.clone(),
+        port: disk.port,
+        led: None,
+    };
+    board.bays = (1..).zip(&all.disks).map(bay).collect();
+    let found: Vec<_> = board.resolve(tree.root()).bays.into_iter().filter_map(|b| b.device).collect();
+    assert_eq!(found, all.disks.iter().map(|d| d.device.clone()).collect::<Vec<_>>());
+    assert_eq!(found.len(), 2);
 }

@@ -31,7 +31,7 @@ pub fn show(explain: bool) -> Done {
         "faults": detected.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     if explain {
-        let all = twinpost_board::explain(&detected, &roles, &sys.boards);
+        let all = twinpost_board::explain(&detected, &roles, &sys.boards, &sys.sys);
         return Done { text: Text::same(all), value, confirm: None };
     }
     let join = |which: fn(&(String, String)) -> &str| lines.iter().map(which).collect::<Vec<_>>().join("\n");

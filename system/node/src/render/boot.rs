@@ -11,7 +11,7 @@ use crate::api::{BOOT_REPORT, NODE_FOLDER, Text};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use twinpost_board::{BOARDS_DIR, CHANGES_FILE, Detected, Dmi, NicRole, Roles, detect};
+use twinpost_board::{BOARDS_DIR, CHANGES_FILE, Detected, Dmi, NicRole, Roles, SerialRole, detect};
 use twinpost_config::{Document, NodeDocument};
 use twinpost_disks::{Array, Arrays, Machine, Mounted, Port, StateVolume};
 use twinpost_storage::Program;
@@ -52,6 +52,8 @@ pub struct Sys {
     pub udevadm: Program,
     /// `mount`.
     pub mount: Program,
+    /// `systemctl`.
+    pub systemctl: Program,
     /// How long to wait for parts that are not there yet.
     pub parts_wait: Duration,
     /// Set the kernel's host name and network.
@@ -73,6 +75,7 @@ impl Default for Sys {
             modprobe: Program::new("modprobe"),
             udevadm: Program::new("udevadm"),
             mount: Program::new("mount"),
+            systemctl: Program::new("systemctl"),
             parts_wait: PARTS_WAIT,
             kernel: true,
         }
@@ -217,7 +220,10 @@ pub async fn boot(sys: &Sys) -> BootReport {
     let (node, document) = documents(&sys.node, &mut faults);
     let id = machine_id(sys, &state, &mut faults);
     faults.extend(keep_journal(sys, &state).await);
-    let all = files(Facts { node: &node, document: document.as_ref(), machine_id: id.as_deref() });
+    let mut all = files(Facts { node: &node, document: document.as_ref(), machine_id: id.as_deref() });
+    if let Some(rules) = devices::rules(&roles) {
+        all.insert(devices::RULES_FILE.into(), rules);
+    }
     faults.extend(write(&sys.root, &all));
     if sys.kernel {
         if let Err(errno) = nix::unistd::sethostname(host_name(&node)) {
@@ -234,6 +240,7 @@ pub async fn boot(sys: &Sys) -> BootReport {
     // Names may have changed, and the watchdog has its device.
     roles = detected.board.resolve(&sys.sys);
     faults.extend(devices::link(&sys.dev, &roles));
+    faults.extend(menus(sys, &roles).await);
     for missing in &roles.missing {
         faults.push(Fault::new("part_missing", Some(&missing.part), &missing.en, &missing.zh));
     }
@@ -395,6 +402,31 @@ async fn keep_journal(sys: &Sys, state: &StateVolume) -> Vec<Fault> {
         Fault::new("journal", None, format!("logs are kept in memory only: {error}"), format!("日志只保存在内存中：{error}"))
     };
     bound.map_err(told).err().into_iter().collect()
+}
+
+/// The image starts a menu on the screen and on ttyS0. Where the board has its menu on another port, that one is started too; and where ttyS0 has
+/// another role, its menu must not come: it would speak to the peer, or to the modem.
+async fn menus(sys: &Sys, roles: &Roles) -> Option<Fault> {
+    const IMAGES: &str = "ttyS0";
+    let name = |port: &twinpost_board::SerialNow| Some(port.device.as_ref()?.file_name()?.to_str()?.to_owned());
+    let menu = roles.serial.iter().find(|port| port.role == SerialRole::Console).and_then(name);
+    let taken = roles.serial.iter().any(|port| port.role != SerialRole::Console && name(port).as_deref() == Some(IMAGES));
+    let mut outcome = Ok(());
+    if taken {
+        let unit = format!("twinpost-console@{IMAGES}.service");
+        outcome = sys.systemctl.ok(&["mask", "--runtime", &unit], PROGRAM_WAIT).await.map(drop);
+    }
+    if let Some(menu) = menu.filter(|menu| menu != IMAGES) {
+        let unit = format!("twinpost-console@{menu}.service");
+        outcome = outcome.and(sys.systemctl.ok(&["--no-block", "start", &unit], PROGRAM_WAIT).await.map(drop));
+    }
+    let error = outcome.err()?;
+    Some(Fault::new(
+        "console",
+        Some("serial.console"),
+        format!("the menu on the serial line is not where it should be: {error}"),
+        format!("串口菜单不在应有的端口：{error}"),
+    ))
 }
 
 /// Loads the watchdog's driver with the board's time. It counts only once the pair daemon has opened it.

@@ -4,12 +4,34 @@
 //! modem that was reset gets another number.
 
 use super::Fault;
+use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use twinpost_board::Roles;
+use twinpost_board::{Roles, SerialPlace};
 
 /// The folder of the links.
 pub const DEVICES: &str = "/dev/twinpost";
+
+/// Rules of udev for what comes and goes: a USB modem that resets itself has its role's name again at once.
+pub const RULES_FILE: &str = "/run/udev/rules.d/75-twinpost-roles.rules";
+
+/// The rules (udev(7)); `None` when no role is on USB.
+#[must_use]
+pub fn rules(roles: &Roles) -> Option<String> {
+    let mut text = String::from("# Roles on USB, by the way to their sockets. Made at each boot.\n");
+    let begun = text.len();
+    for port in &roles.serial {
+        if let SerialPlace::Usb(controller, socket, interface) = &port.place {
+            let way = controller.glob();
+            let _ = writeln!(
+                text,
+                "SUBSYSTEM==\"tty\", DEVPATH==\"/devices/pci*/{way}/usb[0-9]*/[0-9]*-{socket}:*.{interface}/*\", SYMLINK+=\"twinpost/{}\"",
+                port.role
+            );
+        }
+    }
+    (text.len() > begun).then_some(text)
+}
 
 /// Makes the links of all roles that have a device, and removes those of roles that have none; `dev` stands for /dev.
 pub fn link(dev: &Path, roles: &Roles) -> Vec<Fault> {

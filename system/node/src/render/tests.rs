@@ -3,7 +3,7 @@
 use super::network::{Plan, Port, plan};
 use super::*;
 use std::path::Path;
-use twinpost_board::{Interface, NicRole, Roles, SerialNow, SerialRole};
+use twinpost_board::{Interface, NicRole, Roles, SerialNow, SerialPlace, SerialRole};
 
 const NODE: &str = r#"
 [node]
@@ -143,12 +143,25 @@ fn devices_have_the_names_of_their_roles() {
     let port = |device: Option<&str>| SerialNow {
         role: SerialRole::Modem,
         label: String::new(),
+        place: SerialPlace::Usb(
+            "00:1c.4/00.0".to_owned().try_into().expect("a path"),
+            "2.1".to_owned().try_into().expect("a port"),
+            2,
+        ),
         at: String::new(),
         device: device.map(Into::into),
         baud: 9600,
         flow: twinpost_board::Flow::None,
     };
     let mut roles = Roles { serial: vec![port(Some("/dev/ttyUSB2"))], ..Roles::default() };
+    assert_eq!(
+        rules(&roles).expect("a role is on USB").lines().last(),
+        Some(
+            "SUBSYSTEM==\"tty\", DEVPATH==\"/devices/pci*/0000:00:1c.4/0000:*:00.0/usb[0-9]*/[0-9]*-2.1:*.2/*\", \
+             SYMLINK+=\"twinpost/modem\""
+        )
+    );
+    assert_eq!(rules(&Roles::default()), None);
     let to = || std::fs::read_link(dev.path().join("twinpost/modem")).ok();
     assert_eq!(link_devices(dev.path(), &roles), []);
     assert_eq!(to(), Some("/dev/ttyUSB2".into()));

@@ -2,11 +2,9 @@
 
 use super::check::Whole;
 use crate::render::DEVICES;
-use crate::render::boot::Sys;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
-use twinpost_board::{Detected, NicRole, Roles, SerialRole};
+use twinpost_board::{NicRole, Roles, SerialRole};
 
 /// Ports of the pair, as the manual has them.
 const CABLE_HEARTBEAT: u16 = 6940;
@@ -33,13 +31,13 @@ version = 1
 ";
 
 /// A document that is sound TOML, or a new one: the caller has had it read before.
-fn edit(text: &str, begun: &str) -> DocumentMut {
+pub(super) fn edit(text: &str, begun: &str) -> DocumentMut {
     let text = if text.trim().is_empty() { begun } else { text };
     text.parse().unwrap_or_default()
 }
 
 /// The table of this name, `pair.eth1`, made where it is missing.
-fn table<'d>(document: &'d mut DocumentMut, path: &str) -> Option<&'d mut Table> {
+pub(super) fn table<'d>(document: &'d mut DocumentMut, path: &str) -> Option<&'d mut Table> {
     let mut at = document.as_table_mut();
     let mut names = path.split('.').peekable();
     while let Some(name) = names.next() {
@@ -192,25 +190,4 @@ pub(super) fn appliance(text: &str, whole: &Whole, roles: &Roles) -> String {
         set(d, "sms.orders", "numbers", texts(&whole.sms_numbers));
     }
     document.to_string()
-}
-
-/// An unknown machine's LAN was found by its link: from its setup on it is named, and not looked for again.
-pub(super) fn found_lan(sys: &Sys, detected: &Detected, roles: &Roles) -> Option<(PathBuf, String)> {
-    if !detected.board.careful.lan_first_with_link || detected.board.nics.contains_key(&NicRole::Lan) {
-        return None;
-    }
-    let lan = roles.interface(NicRole::Lan)?;
-    let before = std::fs::read_to_string(&sys.changes).unwrap_or_default();
-    // A comment alone would end up below what is added.
-    let head = if before.trim().is_empty() {
-        "# This machine's ports, where its board does not know them: docs/manual/boards.md.\n\n"
-    } else {
-        ""
-    };
-    let mut document = edit(&before, "");
-    set(&mut document, "nic.lan", "pci", lan.pci.to_string());
-    if lan.port != 0 {
-        set(&mut document, "nic.lan", "port", i64::from(lan.port));
-    }
-    Some((sys.changes.clone(), format!("{head}{document}")))
 }

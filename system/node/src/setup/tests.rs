@@ -270,4 +270,60 @@ async fn an_unknown_machine_alone_keeps_the_lan_that_was_found() {
     // As a node of a pair it lacks the port for the cable.
     let reasons = machine.go(&first()).await.expect_err("refused").reasons;
     assert!(reasons[0].en.contains("crossover cable"), "{reasons:?}");
+    // It is named by its name of the moment, and kept by its place.
+    let wish = Wish { part: vec!["nic.pair=eno2,LAN 2".to_owned()], ..first() };
+    machine.go(&wish).await.expect("possible");
+    let changes = machine.read("state/system/board.toml");
+    assert!(changes.ends_with("[nic.pair]\npci = \"00:19.0\"\nlabel = \"LAN 2\"\n"), "{changes}");
+    assert!(twinpost_config::load_node(&machine.sys.node).expect("sound").pair.enabled);
+}
+
+#[tokio::test]
+async fn parts_are_named_by_their_devices_and_kept_by_their_connectors() {
+    let machine = Box_::new("Nobody", "Nothing");
+    machine.card("00:1f.6", "eno1", Some("1"));
+    machine.card("00:19.0", "eno2", Some("0"));
+    let usb = "devices/pci0000:00/0000:00:14.0/usb1/1-2/1-2:1.2/ttyUSB3/tty/ttyUSB3";
+    machine.write(&format!("{usb}/dev"), "188:3");
+    machine.link("class/tty/ttyUSB3", usb);
+    let disk = "devices/pci0000:00/0000:00:1d.0/nvme/nvme0/nvme0n1";
+    machine.write(&format!("{disk}/size"), "1");
+    machine.link("class/block/nvme0n1", disk);
+    let part = |all: &[&str]| Wish { part: all.iter().map(|p| (*p).to_owned()).collect(), ..first() };
+    let bad = part(&[
+        "nic.pair=eth9",
+        "nic.wan=eno1",
+        "serial.modem",
+        "bay.0=/dev/nvme0n1",
+        "serial.heartbeat=/dev/ttyS1",
+        "nic.lan=eno2",
+        "nic.pair=eno2",
+    ]);
+    let reasons = machine.go(&bad).await.expect_err("refused").reasons;
+    let en: Vec<&str> = reasons.iter().map(|r| r.en.as_str()).collect();
+    for expected in [
+        "has eno1, eno2",
+        "\"nic.wan=eno1\"",
+        "\"serial.modem\"",
+        "\"bay.0=/dev/nvme0n1\"",
+        "has /dev/ttyUSB3",
+        "has the role nic.lan already",
+    ] {
+        assert!(en.iter().any(|reason| reason.contains(expected)), "{expected} is not in {en:#?}");
+    }
+    assert!(!machine.sys.changes.exists());
+    let good =
+        part(&["nic.lan=eno2", "nic.pair=eno1", "serial.modem=/dev/ttyUSB3", "bay.1=/dev/nvme0n1,left", "serial.console=none"]);
+    let done = machine.go(&good).await.expect("possible");
+    assert!(done.value["changes"].as_str().is_some_and(|c| c.contains("+usb = \"2\"")), "{done:?}");
+    let roles = machine.sys.look().1;
+    let name = |role| roles.interface(role).and_then(|i| i.name.as_deref());
+    assert_eq!((name(twinpost_board::NicRole::Lan), name(twinpost_board::NicRole::Pair)), (Some("eno2"), Some("eno1")));
+    assert_eq!(roles.serial(twinpost_board::SerialRole::Modem).and_then(|s| s.device.clone()), Some("/dev/ttyUSB3".into()));
+    assert_eq!((roles.bays[0].label.as_str(), roles.bays[0].device.clone()), ("left", Some("/dev/nvme0n1".into())));
+    assert_eq!(roles.serial.len(), 1, "the console's port is taken away: {:?}", roles.serial);
+    // The same order again changes nothing; another disk takes the bay's place.
+    assert!(machine.go(&good).await.expect("possible").text.en.contains("set so already"));
+    machine.go(&part(&["bay.1=none"])).await.expect("possible");
+    assert!(machine.sys.look().1.bays.iter().all(|bay| bay.label != "left"));
 }

@@ -43,6 +43,8 @@ pub struct Wish {
     pub sms_domain: Option<String>,
     /// Telephones of the administrators, with + and country code.
     pub sms_number: Vec<String>,
+    /// Parts that the board does not know, by their devices of the moment: `nic.pair=eth1`, `serial.modem=/dev/ttyUSB2`, `bay.1=/dev/sda,left`.
+    pub part: Vec<String>,
     /// VLAN of the LAN; 0: none.
     pub vlan: Option<u32>,
     /// Largest packet on the LAN; 0: the card's own.
