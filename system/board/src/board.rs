@@ -92,6 +92,19 @@ impl WatchdogDriver {
     }
 }
 
+impl WatchdogDriver {
+    /// What the watchdog calls itself (/sys/class/watchdog/*/identity), of drivers that do not say on which device it is.
+    pub(crate) fn identity(self) -> Option<&'static str> {
+        match self {
+            Self::I6300esb => Some("i6300ESB timer"),
+            Self::Softdog => Some("Software Watchdog"),
+            Self::W83627hf => Some("W83627HF Watchdog"),
+            Self::It87 => Some("IT87 WDT"),
+            Self::ItcoWdt | Self::Sp5100Tco | Self::Hpwdt | Self::IpmiWatchdog | Self::WdatWdt => None,
+        }
+    }
+}
+
 /// A network port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nic {

@@ -290,26 +290,30 @@ impl Found {
     fn watchdog(&self, board: &Board, roles: &mut Roles) {
         let Some(watchdog) = &board.watchdog else { return };
         let module = watchdog.driver.as_str();
-        let device = self.sys.devices("class/watchdog").into_iter().find(|d| {
-            let driven = d.entry.join("device/driver/module").canonicalize().ok();
-            match driven.as_ref().and_then(|p| p.file_name()).and_then(|n| n.to_str()) {
-                Some(name) => name.replace('-', "_") == module,
-                // Registered without its hardware as parent (drivers/watchdog/i6300esb.c, softdog.c): known by what it says of itself.
-                None => match watchdog.driver {
-                    WatchdogDriver::Softdog => d.attribute("identity").as_deref() == Some("Software Watchdog"),
-                    WatchdogDriver::I6300esb => d.attribute("identity").as_deref() == Some("i6300ESB timer"),
-                    _ => false,
-                },
-            }
-        });
-        let mut device = device.map(|d| Path::new("/dev").join(d.name));
+        let loaded = self.sys.root().join("module").join(module).exists();
+        let all = self.sys.devices("class/watchdog");
+        let module_of = |d: &Device| {
+            let module = d.entry.join("device/driver/module").canonicalize().ok()?;
+            Some(module.file_name()?.to_str()?.replace('-', "_"))
+        };
+        // Some drivers (i6300esb among them, in Linux 6.1) do not say on which device their watchdog is: then its identity tells, or that there
+        // is no other.
+        let by_module = all.iter().find(|d| module_of(d).as_deref() == Some(module));
+        let nameless = || all.iter().filter(|d| module_of(d).is_none());
+        let by_identity = || {
+            let identity = watchdog.driver.identity()?;
+            nameless().find(|d| d.attribute("identity").as_deref() == Some(identity))
+        };
+        let alone = || nameless().next().filter(|_| loaded && all.len() == 1 && watchdog.driver.identity().is_none());
+        let device = by_module.or_else(by_identity).or_else(alone);
+        let mut device = device.map(|d| Path::new("/dev").join(&d.name));
         // This one is older than the kernel's class of watchdogs and has the miscellaneous device alone.
-        let misc = self.sys.root().join("class/misc/watchdog").exists() && self.sys.root().join("module").join(module).exists();
+        let misc = self.sys.root().join("class/misc/watchdog").exists() && loaded;
         if device.is_none() && watchdog.driver == WatchdogDriver::IpmiWatchdog && misc {
             device = Some("/dev/watchdog".into());
         }
         // Before its module is loaded nobody knows.
-        if device.is_none() && self.sys.root().join("module").join(module).exists() {
+        if device.is_none() && loaded {
             roles.say(
                 "watchdog",
                 format!(

@@ -80,6 +80,10 @@ pub struct SetupWish {
     /// Domain whose addresses are telephone numbers, as mail2sms.school.example
     #[arg(long, value_name = "DOMAIN")]
     pub sms_domain: Option<String>,
+    /// A part that the board does not know, by its device of the moment, as nic.pair=eth1, serial.modem=/dev/ttyUSB2 or bay.1=/dev/sda,left (`board
+    /// explain` lists the devices); may be given several times
+    #[arg(long, value_name = "ROLE=DEVICE")]
+    pub part: Vec<String>,
     /// Telephones that alarms go to; may be given several times
     #[arg(long, value_name = "NUMBER")]
     pub sms_number: Vec<String>,

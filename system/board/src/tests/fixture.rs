@@ -116,6 +116,7 @@ impl Tree {
         self.link("class/watchdog/watchdog0", folder);
     }
 
+    /// A watchdog whose driver says on which device it is.
     pub fn watchdog(&self, way: &str, module: &str) {
         let function = self.pci(way);
         self.folder(&format!("module/{module}"));
@@ -125,6 +126,14 @@ impl Tree {
         self.folder(&folder);
         self.link(&format!("{folder}/device"), &function);
         self.link("class/watchdog/watchdog0", &folder);
+    }
+
+    /// One whose driver does not.
+    pub fn virtual_watchdog(&self, number: u32, module: &str, identity: &str) {
+        self.folder(&format!("module/{module}"));
+        let folder = format!("devices/virtual/watchdog/watchdog{number}");
+        self.write(&format!("{folder}/identity"), &format!("{identity}\n"));
+        self.link(&format!("class/watchdog/watchdog{number}"), &folder);
     }
 }
 

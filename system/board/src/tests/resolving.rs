@@ -40,6 +40,10 @@ fn the_rigs_machine_has_all_roles() {
     assert_eq!(bays, [(1, device("/dev/vdc"), true), (2, device("/dev/vdb"), true)]);
     let watchdog = roles.watchdog.expect("named");
     assert_eq!((watchdog.parameters, watchdog.device), (vec!["heartbeat=10".to_owned()], None));
+    // As Linux 6.1 shows it.
+    tree.virtual_watchdog(2, "softdog", "Software Watchdog");
+    tree.virtual_watchdog(1, "i6300esb", "i6300ESB timer");
+    assert_eq!(found(&tree, None).1.watchdog.and_then(|w| w.device), device("/dev/watchdog1"));
     tree.watchdog("0000:00:09.0", "i6300esb");
     assert_eq!(found(&tree, None).1.watchdog.and_then(|w| w.device), device("/dev/watchdog0"));
 }
