@@ -383,7 +383,7 @@ async fn up_to(from: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
     kept
 }
 
-fn pack(to: &Path, folder: &str, manifest: &Value, parts: &Parts, now_s: i64) -> Result<u64, Error> {
+fn pack(to: &Path, folder: &str, manifest: &Value, parts: &[(String, Vec<u8>)], now_s: i64) -> Result<u64, Error> {
     let fail = |what: &'static str, path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io { what, path, source }
