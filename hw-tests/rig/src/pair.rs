@@ -258,7 +258,7 @@ impl<R: Rig> Pair<R> {
                 continue;
             }
             for (what, words) in
-                [("journal", "node log --lines 3000"), ("status", "--json pair status"), ("boot", "--json node status")]
+                [("journal", "node log --lines 800"), ("status", "--json pair status"), ("boot", "--json node status")]
             {
                 if let Ok(answer) = self.rig.console(node).order(words) {
                     self.rig.timeline().keep(&format!("{name}-{node}-{what}.txt"), answer.raw.as_bytes());

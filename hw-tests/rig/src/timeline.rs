@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Events held in memory.
 const KEEP: usize = 60_000;
 /// Longest line.
-const LINE_MOST: usize = 4096;
+const LINE_MOST: usize = 16 << 10;
 
 /// Locks what no panic can leave half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -202,7 +202,7 @@ mod tests {
     fn a_long_line_is_cut_between_characters() {
         let folder = tempfile::tempdir().unwrap();
         let timeline = Timeline::begin(folder.path()).quiet();
-        timeline.note("rig", &"\u{4e2d}".repeat(4000));
-        assert!(timeline.since("rig", Duration::ZERO)[0].text.len() < 5000);
+        timeline.note("rig", &"\u{4e2d}".repeat(16_000));
+        assert!(timeline.since("rig", Duration::ZERO)[0].text.len() < 20_000);
     }
 }
