@@ -239,15 +239,16 @@ pub fn base(settings: &Settings, cache: &Path, timeline: &Timeline) -> Result<Pa
     Ok(folder)
 }
 
-/// A pair over a base, switched on and settled.
+/// A pair over a base, switched on and settled; and the time from power to greeting.
 ///
 /// # Errors
 /// It does not come up.
-pub fn start_over(settings: Settings, base: &Path, timeline: Timeline) -> Result<Pair<Qemu>> {
+pub fn start_over(settings: Settings, base: &Path, timeline: Timeline) -> Result<(Pair<Qemu>, Duration)> {
     let founded = remembered(base).ok_or_else(|| Error::Setting { what: format!("{} is no founded pair", base.display()) })?;
     let rig = Qemu::prepare(settings, &Disks::Over(base.to_owned()), timeline)?;
     let pair = Pair::of(rig, founded);
     both(|node| pair.rig.power(node, true))?;
+    let banner = pair.wait_banner(SETTLE)?;
     pair.settled()?;
-    Ok(pair)
+    Ok((pair, banner))
 }

@@ -43,13 +43,15 @@ pub struct Options {
     pub words: String,
     /// Seconds added to the right time.
     pub clock_offset_s: i64,
+    /// It has a USB port.
+    pub usb: bool,
     /// Every write is logged beside the disk (`blklogwrites`), for a power cut that loses what was not flushed.
     pub log_writes: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { start: Start::Kernel(0), memory_mib: 768, words: String::new(), clock_offset_s: 0, log_writes: false }
+        Self { start: Start::Kernel(0), memory_mib: 768, words: String::new(), clock_offset_s: 0, usb: false, log_writes: false }
     }
 }
 
@@ -291,6 +293,31 @@ impl Machine {
         Ok(())
     }
 
+    /// Puts a stick with this content into the USB port of a running machine.
+    ///
+    /// # Errors
+    /// It has no power or no USB port ([`Options::usb`]).
+    pub fn plug_stick(&self, image: &Path) -> Result<()> {
+        let qmp = self.qmp()?;
+        let file = json!({ "driver": "file", "filename": image });
+        qmp.order("blockdev-add", json!({ "node-name": "stick", "driver": "raw", "file": file }))?;
+        let device =
+            json!({ "driver": "usb-storage", "bus": "usb.0", "drive": "stick", "id": "stick-device", "removable": true });
+        qmp.order("device_add", device).map(drop)
+    }
+
+    /// Pulls the stick out.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn pull_stick(&self) -> Result<()> {
+        let qmp = self.qmp()?;
+        let from = qmp.events();
+        qmp.order("device_del", json!({ "id": "stick-device" }))?;
+        qmp.event("DEVICE_DELETED", from, UNPLUG_LIMIT)?;
+        qmp.order("blockdev-del", json!({ "node-name": "stick" })).map(drop)
+    }
+
     /// The block device and the device of a disk in a bay.
     fn plug(&self, bay: usize, disk: &Disk) -> (Value, Value) {
         let plug = {
@@ -355,6 +382,9 @@ impl Machine {
         add(&["-netdev", &cable]);
         add(&["-device", &format!("virtio-net-pci,netdev=pair,id=nic-pair,romfile=,addr=8,mac=52:54:00:00:01:0{number}")]);
         add(&["-device", "i6300esb,addr=9", "-action", "watchdog=reset", "-device", "virtio-rng-pci,addr=4"]);
+        if options.usb {
+            add(&["-device", "qemu-xhci,id=usb,addr=11"]);
+        }
         for (index, line) in ["console", "heartbeat", "modem"].iter().enumerate() {
             let log = if index == 0 {
                 format!(",logfile={},logappend=on", text(&self.timeline.folder().join(format!("{}-console.log", self.name)))?)

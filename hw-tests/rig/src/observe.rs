@@ -22,8 +22,10 @@ use std::time::{Duration, Instant};
 const SHORT: Duration = Duration::from_millis(400);
 /// How long a greeting may take.
 const GREETING: Duration = Duration::from_secs(2);
-/// Between two questions to one node.
+/// Between two questions to a node that does not greet.
 const PACE: Duration = Duration::from_millis(40);
+/// Between two questions to one that does: each is a session on its one slow processor.
+const CALM_PACE: Duration = Duration::from_millis(200);
 
 /// What was heard from the service address at a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +108,7 @@ impl Observers {
                         lock(&seen).push(Seen { node, asked, heard: Instant::now(), what });
                     }
                     // The pace of asking.
-                    std::thread::sleep(PACE);
+                    std::thread::sleep(if what == Some(Heard::Banner) { CALM_PACE } else { PACE });
                 }
             };
             let thread = std::thread::Builder::new().name(format!("{node} seen")).spawn(observe);

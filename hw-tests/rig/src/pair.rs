@@ -7,7 +7,7 @@ use crate::client::smtp::{Smtp, message_of};
 use crate::observe::{Heard, greeting};
 use crate::rig::{NODES, Rig, other};
 use crate::timeline::lock;
-use crate::wait::{until, until_ok};
+use crate::wait::{until, until_ok, until_told};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub const PEOPLE: [&str; 3] = ["ben@school.example", "anna@school.example", "zha
 /// How many clients send under load.
 const CLIENTS: u64 = 3;
 /// A client rests so long after each message: what is tested is the order of things, and the machines have a slow processor.
-const REST: Duration = Duration::from_millis(30);
+const REST: Duration = Duration::from_millis(120);
 
 /// What was made when the pair was founded.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ impl<R: Rig> Pair<R> {
     /// # Errors
     /// Not in time.
     pub fn settled(&self) -> Result<&'static str> {
-        let found = until(self.rig.timeline(), "an active node and its eligible standby", SETTLE, || {
+        let found = until_told(self.rig.timeline(), "an active node and its eligible standby", SETTLE, || {
             let [a, b] = NODES.map(|node| self.status_now(node));
             let (a, b) = (a?, b?);
             let active = NODES.into_iter().find(|node| a["active"] == *node && b["active"] == *node)?;
@@ -150,7 +150,7 @@ impl<R: Rig> Pair<R> {
     /// # Errors
     /// Not in time.
     pub fn until_status(&self, node: &str, what: &str, patience: Duration, mut is: impl FnMut(&Value) -> bool) -> Result<Value> {
-        until(self.rig.timeline(), &format!("node {node}: {what}"), patience, || {
+        until_told(self.rig.timeline(), &format!("node {node}: {what}"), patience, || {
             self.status_now(node).filter(|status| is(status))
         })
     }

@@ -4,7 +4,7 @@ use crate::ground::{Ground, Outcome, Scenario, check};
 use serde_json::json;
 use std::time::Duration;
 use twinpost_rig::pair::{DOMAIN, PEOPLE};
-use twinpost_rig::wait::until;
+use twinpost_rig::wait::until_told;
 use twinpost_rig::{NODES, Rig, other};
 
 pub fn all() -> Vec<Scenario> {
@@ -39,7 +39,7 @@ fn mail(ground: &mut Ground) -> Outcome {
     let (pair, active) = ground.pair()?;
     let id = format!("in.{:x}@elsewhere.example", rand::random::<u64>());
     pair.send(PEOPLE[0], &id, "hello")?;
-    until(pair.rig.timeline(), "the message in the mailbox", Duration::from_secs(30), || {
+    until_told(pair.rig.timeline(), "the message in the mailbox", Duration::from_secs(30), || {
         pair.mailbox(PEOPLE[0]).ok().filter(|found| found.get(&id) == Some(&1))
     })?;
     let refused = pair.send(&format!("nobody@{DOMAIN}"), &id, "hello");

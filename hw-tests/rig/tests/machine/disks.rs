@@ -4,7 +4,7 @@ use crate::ground::{Ground, Outcome, Scenario, check};
 use serde_json::Value;
 use std::time::Duration;
 use twinpost_rig::pair::SETTLE;
-use twinpost_rig::wait::until;
+use twinpost_rig::wait::until_told;
 use twinpost_rig::{Capability, NewDisk, Pair, Qemu, Rig};
 
 const NEEDS: &[Capability] = &[Capability::PullDisk, Capability::InsertDisk];
@@ -46,13 +46,15 @@ fn replaced(ground: &mut Ground) -> Outcome {
         let before = list(pair, node).ok_or("no list of disks")?;
         check(whole(&before), || format!("the array is whole at first: {before}"))?;
         pair.rig.pull_disk(node, 2)?;
-        until(pair.rig.timeline(), "a degraded array", Duration::from_secs(60), || list(pair, node).filter(|list| !whole(list)))?;
+        until_told(pair.rig.timeline(), "a degraded array", Duration::from_secs(60), || {
+            list(pair, node).filter(|list| !whole(list))
+        })?;
         scene.stays(15)?;
 
         // A disk that is too small, and one that holds somebody's files, are refused.
         for (disk, why) in [(NewDisk::Blank(SIZE / 4), "too small"), (NewDisk::Foreign(SIZE), "foreign")] {
             pair.rig.insert_disk(node, 2, disk)?;
-            until(pair.rig.timeline(), "the new disk is seen", Duration::from_secs(60), || {
+            until_told(pair.rig.timeline(), "the new disk is seen", Duration::from_secs(60), || {
                 list(pair, node).filter(|list| filled(list, BAY))
             })?;
             let answer = pair.rig.console(node).order_within(&format!("disks replace {BAY} --yes"), Duration::from_secs(60))?;
@@ -60,14 +62,14 @@ fn replaced(ground: &mut Ground) -> Outcome {
             pair.rig.pull_disk(node, 2)?;
         }
         pair.rig.insert_disk(node, 2, NewDisk::Blank(SIZE))?;
-        until(pair.rig.timeline(), "the new disk is taken", Duration::from_secs(60), || {
+        until_told(pair.rig.timeline(), "the new disk is taken", Duration::from_secs(60), || {
             pair.rig
                 .console(node)
                 .order_within(&format!("disks replace {BAY} --yes"), Duration::from_secs(120))
                 .ok()
                 .filter(|a| a.exit == 0)
         })?;
-        until(pair.rig.timeline(), "the rebuilt array", SETTLE, || list(pair, node).filter(whole))?;
+        until_told(pair.rig.timeline(), "the rebuilt array", SETTLE, || list(pair, node).filter(whole))?;
         scene.stays(5)
     })
 }

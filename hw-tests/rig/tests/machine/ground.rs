@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use twinpost_rig::pair::{Sending, TAKEOVER};
 use twinpost_rig::qemu::Settings;
 use twinpost_rig::wait::until;
-use twinpost_rig::{Cable, Capability, Fault, Image, NODES, Observers, Pair, Qemu, Rig, Timeline, desk, found, other};
+use twinpost_rig::{Cable, Capability, Fault, Image, Observers, Pair, Qemu, Rig, Timeline, desk, found, other};
 
 /// What a scenario came to.
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -126,13 +126,19 @@ impl Ground {
             let _ = std::fs::remove_dir_all(&folder);
             let settings = Settings { folder, ..self.settings.clone() };
             let begun = Instant::now();
-            let pair = found::start_over(settings, &self.base, self.timeline.clone())?;
-            self.figure("start to settled pair", json!({ "ms": ms(begun.elapsed()) }));
+            let (pair, banner) = found::start_over(settings, &self.base, self.timeline.clone())?;
+            let figure = json!({ "banner_ms": ms(banner), "settled_ms": ms(begun.elapsed()) });
+            self.figure("power on of both to greeting and to eligible standby", figure);
             self.pair = Some(pair);
         }
         let pair = self.pair.as_ref().expect("it was made above");
         let active = pair.settled()?;
         Ok((pair, active))
+    }
+
+    /// Where a scenario may put files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The pair that lives, however it is.
@@ -252,9 +258,6 @@ fn mend(pair: &Pair<Qemu>, node: &str) -> Outcome {
     }
     if rig.has_power(node)? {
         rig.cable(node, Cable::Lan, Fault::None)?;
-    }
-    for node in NODES {
-        rig.cable(node, Cable::Switch, Fault::None)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::ground::{Ground, Outcome, Scenario, check};
 use std::time::{Duration, Instant};
 use twinpost_rig::pair::TAKEOVER;
-use twinpost_rig::wait::until;
+use twinpost_rig::wait::until_told;
 use twinpost_rig::{Cable, Capability, Fault, Rig};
 
 pub fn all() -> Vec<Scenario> {
@@ -64,7 +64,7 @@ fn lan(ground: &mut Ground) -> Outcome {
 /// Who serves now, though its peer is not well.
 fn served(ground: &mut Ground) -> Result<&'static str, Box<dyn std::error::Error>> {
     let pair = ground.living().ok_or("no pair")?;
-    let found = until(pair.rig.timeline(), "who serves", TAKEOVER, || {
+    let found = until_told(pair.rig.timeline(), "who serves", TAKEOVER, || {
         twinpost_rig::NODES.into_iter().find(|node| pair.status_now(node).is_some_and(|status| status["active"] == *node))
     })?;
     Ok(found)
@@ -103,7 +103,15 @@ fn alone(ground: &mut Ground) -> Outcome {
             status["active"] != scene.standby && from.elapsed() > Duration::from_secs(10)
         })?;
         check(scene.observers.first_banner(scene.standby, from).is_none(), || format!("it serves without a proof: {status}"))?;
+        // First the nodes hear each other, then there are proofs again: so nobody is switched off who has just come back.
         scene.mend(scene.active)?;
+        scene.pair.until_status(scene.standby, "it hears its peer", TAKEOVER, |status| {
+            let links = status["links"].as_array().cloned().unwrap_or_default();
+            links.iter().filter(|link| link["state"] == "up").count() == 3
+        })?;
+        for node in twinpost_rig::NODES {
+            rig.cable(node, Cable::Switch, Fault::None)?;
+        }
         rig.witness(true)?;
         scene.whole_again().map(drop)
     })

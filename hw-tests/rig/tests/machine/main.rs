@@ -20,14 +20,26 @@ mod mirror;
 mod serial;
 mod sms;
 mod state;
+mod update;
 
 use ground::{Ground, Scenario};
 use std::process::ExitCode;
 
 /// In the order in which they run.
 fn scenarios() -> Vec<Scenario> {
-    [boot::all(), sms::all(), links::all(), serial::all(), crash::all(), mirror::all(), disks::all(), clock::all(), state::all()]
-        .concat()
+    [
+        boot::all(),
+        sms::all(),
+        links::all(),
+        serial::all(),
+        crash::all(),
+        mirror::all(),
+        disks::all(),
+        clock::all(),
+        state::all(),
+        update::all(),
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {

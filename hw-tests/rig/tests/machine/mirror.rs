@@ -3,7 +3,7 @@
 use crate::ground::{Ground, Outcome, Scenario, check};
 use std::time::Duration;
 use twinpost_rig::pair::{PEOPLE, SETTLE, TAKEOVER};
-use twinpost_rig::wait::until;
+use twinpost_rig::wait::until_told;
 use twinpost_rig::{Capability, Rig, other};
 
 pub fn all() -> Vec<Scenario> {
@@ -31,7 +31,7 @@ fn conflict(ground: &mut Ground) -> Outcome {
     // The second one knows nothing of that message, and is told to serve all the same.
     rig.power(second, true)?;
     rig.console(second).attend(twinpost_rig::console::BOOT_PATIENCE)?;
-    until(rig.timeline(), "the forced takeover is accepted", SETTLE, || {
+    until_told(rig.timeline(), "the forced takeover is accepted", SETTLE, || {
         rig.console(second).order("pair takeover --force --yes").ok().filter(|answer| answer.exit == 0)
     })?;
     pair.wait_banner(SETTLE)?;
@@ -44,7 +44,7 @@ fn conflict(ground: &mut Ground) -> Outcome {
     rig.console(active).well_within("pair conflict list", Duration::from_secs(120))?;
     rig.console(active).well_within("pair conflict merge", Duration::from_secs(240))?;
     for (person, id) in [(PEOPLE[0], &only_first), (PEOPLE[1], &only_second)] {
-        until(rig.timeline(), &format!("{id} in the mailbox of {person}"), Duration::from_secs(60), || {
+        until_told(rig.timeline(), &format!("{id} in the mailbox of {person}"), Duration::from_secs(60), || {
             pair.mailbox(person).ok().filter(|found| found.get(id) == Some(&1))
         })?;
     }
