@@ -239,16 +239,23 @@ pub fn base(settings: &Settings, cache: &Path, timeline: &Timeline) -> Result<Pa
     Ok(folder)
 }
 
-/// A pair over a base, switched on and settled; and the time from power to greeting.
+/// A pair over a base; nothing has power yet.
 ///
 /// # Errors
-/// It does not come up.
-pub fn start_over(settings: Settings, base: &Path, timeline: Timeline) -> Result<(Pair<Qemu>, Duration)> {
+/// The base is none, or the rig cannot be made.
+pub fn over(settings: Settings, base: &Path, timeline: Timeline) -> Result<Pair<Qemu>> {
     let founded = remembered(base).ok_or_else(|| Error::Setting { what: format!("{} is no founded pair", base.display()) })?;
     let rig = Qemu::prepare(settings, &Disks::Over(base.to_owned()), timeline)?;
-    let pair = Pair::of(rig, founded);
+    Ok(Pair::of(rig, founded))
+}
+
+/// Switches both nodes on and waits until they are settled; gives the time from power to greeting.
+///
+/// # Errors
+/// They do not come up.
+pub fn start(pair: &Pair<Qemu>) -> Result<Duration> {
     both(|node| pair.rig.power(node, true))?;
     let banner = pair.wait_banner(SETTLE)?;
     pair.settled()?;
-    Ok((pair, banner))
+    Ok(banner)
 }

@@ -293,6 +293,12 @@ impl Machine {
         Ok(())
     }
 
+    /// The log of the writes to the disk of a bay (0 or 1), if it is kept ([`Options::log_writes`]).
+    #[must_use]
+    pub fn writes(&self, bay: usize) -> PathBuf {
+        self.folder.join(format!("{}-{}.writes", self.name, bay + 1))
+    }
+
     /// Puts a stick with this content into the USB port of a running machine.
     ///
     /// # Errors
@@ -331,7 +337,10 @@ impl Machine {
         let format = if disk.raw { "raw" } else { "qcow2" };
         let mut block = json!({ "node-name": name, "driver": format, "discard": "unmap", "file": file });
         if lock(&self.options).log_writes {
-            let log = json!({ "driver": "file", "filename": self.folder.join(format!("{}-{}.writes", self.name, bay + 1)) });
+            let path = self.writes(bay);
+            // The driver begins it anew, and wants it to be there.
+            let _ = std::fs::File::create(&path);
+            let log = json!({ "driver": "file", "filename": path });
             block["node-name"] = format!("{name}-data").into();
             block = json!({ "node-name": name, "driver": "blklogwrites", "file": block, "log": log, "log-sector-size": 512 });
         }

@@ -120,13 +120,20 @@ impl Ground {
 
     /// A pair of which one node serves and the other is its eligible standby: the one that lives, or a new one; and who serves.
     pub fn pair(&mut self) -> Result<(&Pair<Qemu>, &'static str), Box<dyn Error>> {
+        self.pair_with(|_| {})
+    }
+
+    /// The same; a new one gets this before its nodes have power.
+    pub fn pair_with(&mut self, choose: impl Fn(&Pair<Qemu>)) -> Result<(&Pair<Qemu>, &'static str), Box<dyn Error>> {
         if self.pair.is_none() {
             self.round += 1;
             let folder = self.folder.join("run");
             let _ = std::fs::remove_dir_all(&folder);
             let settings = Settings { folder, ..self.settings.clone() };
             let begun = Instant::now();
-            let (pair, banner) = found::start_over(settings, &self.base, self.timeline.clone())?;
+            let pair = found::over(settings, &self.base, self.timeline.clone())?;
+            choose(&pair);
+            let banner = found::start(&pair)?;
             let figure = json!({ "banner_ms": ms(banner), "settled_ms": ms(begun.elapsed()) });
             self.figure("power on of both to greeting and to eligible standby", figure);
             self.pair = Some(pair);
@@ -134,6 +141,11 @@ impl Ground {
         let pair = self.pair.as_ref().expect("it was made above");
         let active = pair.settled()?;
         Ok((pair, active))
+    }
+
+    /// The founded pair that all others lie over.
+    pub fn base(&self) -> &Path {
+        &self.base
     }
 
     /// Where a scenario may put files.

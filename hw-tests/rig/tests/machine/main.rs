@@ -17,6 +17,7 @@ mod disks;
 mod ground;
 mod links;
 mod mirror;
+mod power;
 mod serial;
 mod sms;
 mod state;
@@ -37,6 +38,7 @@ fn scenarios() -> Vec<Scenario> {
         disks::all(),
         clock::all(),
         state::all(),
+        power::all(),
         update::all(),
     ]
     .concat()
