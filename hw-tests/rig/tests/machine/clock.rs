@@ -7,7 +7,7 @@ pub fn all() -> Vec<Scenario> {
     vec![Scenario {
         name: "a_standby_whose_clock_is_wrong_by_a_year_joins_and_takes_over",
         needs: &[Capability::SetClock, Capability::CutPower],
-        long: false,
+        long: true,
         run: year,
     }]
 }

@@ -21,7 +21,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it needs of the rig.
     pub needs: &'static [Capability],
-    /// Only with `TWINPOST_SOAK`.
+    /// Only with `TWINPOST_SOAK`: it takes long, or was not seen to pass often enough yet to stop others by it.
     pub long: bool,
     /// What it does.
     pub run: fn(&mut Ground) -> Outcome,
@@ -65,6 +65,8 @@ impl Ground {
         let begun = Instant::now();
         for scenario in all.iter().filter(|scenario| wanted(scenario)) {
             if scenario.long && !soak {
+                println!("test {} ... ignored: `make soak` runs it", scenario.name);
+                left_out += 1;
                 continue;
             }
             if let Some(pair) = &self.pair

@@ -29,7 +29,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "all_cables_are_pulled_without_a_witness_and_never_two_serve",
             needs: &[Capability::CutLan, Capability::CutEth1, Capability::CutSerial, Capability::Witness, Capability::CutSwitch],
-            long: false,
+            long: true,
             run: alone,
         },
     ]

@@ -10,7 +10,7 @@ pub fn all() -> Vec<Scenario> {
     vec![Scenario {
         name: "data_that_went_apart_is_a_conflict_and_is_merged_without_loss",
         needs: &[Capability::CutPower],
-        long: false,
+        long: true,
         run: conflict,
     }]
 }

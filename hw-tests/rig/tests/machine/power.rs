@@ -29,7 +29,7 @@ type Failure = Box<dyn std::error::Error>;
 pub fn all() -> Vec<Scenario> {
     const NEEDS: &[Capability] = &[Capability::LoseWrites];
     vec![
-        Scenario { name: "a_power_cut_that_loses_unflushed_writes_keeps_every_promise", needs: NEEDS, long: false, run: three },
+        Scenario { name: "a_power_cut_that_loses_unflushed_writes_keeps_every_promise", needs: NEEDS, long: true, run: three },
         Scenario { name: "fifty_power_cuts_that_lose_unflushed_writes", needs: NEEDS, long: true, run: fifty },
     ]
 }

@@ -17,10 +17,10 @@ const UPDATE_LIMIT: Duration = Duration::from_secs(900);
 pub fn all() -> Vec<Scenario> {
     const NEEDS: &[Capability] = &[Capability::Uefi, Capability::CutPower, Capability::CorruptDisk];
     vec![
-        Scenario { name: "both_nodes_start_by_firmware_with_a_verified_root", needs: NEEDS, long: false, run: firmware },
-        Scenario { name: "an_update_that_nobody_trusted_signed_is_refused", needs: NEEDS, long: false, run: untrusted },
-        Scenario { name: "an_update_brings_both_nodes_and_mail_goes_on", needs: NEEDS, long: false, run: good },
-        Scenario { name: "a_damaged_slot_is_refused_and_the_other_one_starts", needs: NEEDS, long: false, run: damaged },
+        Scenario { name: "both_nodes_start_by_firmware_with_a_verified_root", needs: NEEDS, long: true, run: firmware },
+        Scenario { name: "an_update_that_nobody_trusted_signed_is_refused", needs: NEEDS, long: true, run: untrusted },
+        Scenario { name: "an_update_brings_both_nodes_and_mail_goes_on", needs: NEEDS, long: true, run: good },
+        Scenario { name: "a_damaged_slot_is_refused_and_the_other_one_starts", needs: NEEDS, long: true, run: damaged },
     ]
 }
 
