@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use twinpost_console::Settings;
 
 /// A program that stands in for `twinpost`: its orders are those of the tests.
-const PROGRAM: &str = r#"#!/bin/sh
+// With the usual answer to SIGINT, even when the tests run in the background of a script that ignores it.
+const PROGRAM: &str = r#"#!/usr/bin/env -S --default-signal=INT sh
 [ "$1 $2 $3" = "ctl --dir /state/node" ] || { echo "called as: $*"; exit 99; }
 shift 3
 case $1 in
