@@ -31,7 +31,8 @@ impl Answer {
     #[must_use]
     pub fn json(&self) -> Option<serde_json::Value> {
         values(&self.text)
-            .pop()
+            .into_iter()
+            .rfind(is_compound)
             .or_else(|| self.text.lines().rev().find_map(|line| serde_json::from_str(line.trim()).ok().filter(is_compound)))
     }
 }

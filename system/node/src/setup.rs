@@ -97,6 +97,8 @@ fn prepare_with(sys: &Sys, wish: &Wish, detected: &Detected, roles: Roles) -> Re
     if let Some(password) = &wish.power_password {
         files.push((sys.node.join("power-password"), format!("{password}\n"), SECRET_MODE));
     }
+    // The same secret again is no change.
+    files.retain(|(path, text, _)| std::fs::read_to_string(path).ok().as_ref() != Some(text));
     let node_text = documents::node(&own, &whole, &roles);
     let document_text = documents::appliance(&common, &whole, &roles);
     let mut faulty = |error: twinpost_config::Error| reasons.push(Text::same(error.to_string()));

@@ -120,7 +120,9 @@ fn part(document: &mut DocumentMut, wished: &str, all: &Inventory) -> Result<(),
         put_bay(document, fresh).ok_or_else(wrong)
     } else {
         let table = table(document, &format!("{kind}.{which}")).ok_or_else(wrong)?;
-        *table = fresh;
+        if !same(table, &fresh) {
+            *table = fresh;
+        }
         Ok(())
     }
 }
@@ -150,7 +152,15 @@ fn serial(table: &mut Table, at: &SerialPlace) {
 fn put_bay(document: &mut DocumentMut, fresh: Table) -> Option<()> {
     let number = fresh.get("number")?.as_integer();
     let bays = document.entry("bay").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new())).as_array_of_tables_mut()?;
+    if bays.iter().any(|bay| same(bay, &fresh)) {
+        return Some(());
+    }
     bays.retain(|bay| bay.get("number").and_then(Item::as_integer) != number);
     bays.push(fresh);
     Some(())
+}
+
+/// What stands in the file already stays where it stands: the same wish again changes nothing.
+fn same(there: &Table, fresh: &Table) -> bool {
+    there.to_string().trim() == fresh.to_string().trim()
 }

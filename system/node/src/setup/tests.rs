@@ -323,7 +323,8 @@ async fn parts_are_named_by_their_devices_and_kept_by_their_connectors() {
     assert_eq!((roles.bays[0].label.as_str(), roles.bays[0].device.clone()), ("left", Some("/dev/nvme0n1".into())));
     assert_eq!(roles.serial.len(), 1, "the console's port is taken away: {:?}", roles.serial);
     // The same order again changes nothing; another disk takes the bay's place.
-    assert!(machine.go(&good).await.expect("possible").text.en.contains("set so already"));
+    let again = machine.go(&good).await.expect("possible");
+    assert!(again.text.en.contains("set so already"), "{again:?}");
     machine.go(&part(&["bay.1=none"])).await.expect("possible");
     assert!(machine.sys.look().1.bays.iter().all(|bay| bay.label != "left"));
 }
