@@ -137,7 +137,7 @@ fn a_mistake_in_a_unit_is_seen() {
     assert!(said.contains("MemoryMaximum"), "{said}");
     // Two units that wait for each other: systemd would leave one of them out.
     let path = root.path().join("usr/lib/systemd/system/twinpost-firewall.service");
-    let text = fs::read_to_string(&path).unwrap().replace("ProtectHome=yes", "ProtectHome=yes\nPrivateTmp=yes");
+    let text = fs::read_to_string(&path).unwrap().replace("NoNewPrivileges=yes", "NoNewPrivileges=yes\nPrivateTmp=yes");
     fs::write(&path, text).unwrap();
     let (_, said) = analyze(root.path(), &["verify", "--man=no", "twinpost.target"]);
     assert!(said.contains("ordering cycle"), "{said}");

@@ -240,7 +240,7 @@ fn network(text: &str) -> Option<(IpAddr, u8)> {
     (1..=if address.is_ipv4() { 32 } else { 128 }).contains(&prefix).then_some((address, prefix))
 }
 
-/// A name in the form of RFC 1123 2.1 or with letters beyond ASCII, or an address.
+/// A name in the form of hostname(7) or with letters beyond ASCII, or an address.
 fn host(text: &str) -> bool {
     let label = |label: &str| {
         let good = |c: char| c.is_alphanumeric() || c == '-';
