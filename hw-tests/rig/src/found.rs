@@ -4,12 +4,18 @@
 //! switched off in order is a base: its disks and the witness's register lie in a folder named after the image, and any number of
 //! rigs start from overlays of it. A base that is not whole is never used: it gets its name last.
 //!
+//! For developers: `TWINPOST_BASE` names the folder of a pair that was founded with an earlier image (`rig/base-*` beside that image). It is used as
+//! it is, with the boot partition and the slots of the new image written over its own, so trying a change costs no founding. Its
+//! state and its mail are those of the earlier release: where a change must be seen on a new machine, found a new pair.
+//!
 //! Failure classes: a step fails: the error names it, the timeline has the rest.
 
 use crate::console::quoted;
 use crate::frame::values;
+use crate::machine::Disk;
 use crate::pair::{DOMAIN, Founded, PEOPLE, Pair, SETTLE, SMS_DOMAIN};
-use crate::qemu::{Disks, GATEWAY, Qemu, SERVICE, Settings, WITNESS_PORT};
+use crate::partition::transplant;
+use crate::qemu::{Disks, GATEWAY, Qemu, SERVICE, Settings, WITNESS_PORT, copy_folder, overlay};
 use crate::rig::{Cable, Fault, NODES, Rig, other};
 use crate::timeline::lock;
 use crate::wait::until;
@@ -210,11 +216,44 @@ pub fn remembered(folder: &Path) -> Option<Founded> {
     serde_json::from_slice(&std::fs::read(folder.join(FILE)).ok()?).ok()
 }
 
-/// The folder of a founded pair of this image; founds it first if there is none.
+/// A pair founded with an earlier image, with this image on its disks; what is in `from` stays as it is.
+///
+/// # Errors
+/// There is no founded pair, or its disks are laid out in another way.
+fn adopt(settings: &Settings, from: &Path, cache: &Path, timeline: &Timeline) -> Result<PathBuf> {
+    let from = from.canonicalize().map_err(Error::io(format!("TWINPOST_BASE {}", from.display())))?;
+    let founded = || Error::Setting { what: format!("TWINPOST_BASE: {} is no founded pair", from.display()) };
+    remembered(&from).ok_or_else(founded)?;
+    let folder = cache.join("adopted");
+    let _ = std::fs::remove_dir_all(&folder);
+    let failed = || Error::io(folder.display().to_string());
+    std::fs::create_dir_all(&folder).map_err(failed())?;
+    if from.join("witness").exists() {
+        copy_folder(&from.join("witness"), &folder.join("witness")).map_err(failed())?;
+    }
+    for node in NODES {
+        for bay in [1, 2] {
+            let name = format!("{node}-{bay}.qcow2");
+            let disk = Disk { file: folder.join(&name), serial: String::new(), raw: false };
+            overlay(&disk.file, Some((&from.join(&name), "qcow2")), None)?;
+            for partition in ["twinpost-esp", "twinpost-a", "twinpost-b"] {
+                transplant(&settings.image.disk, &disk, partition)?;
+            }
+        }
+    }
+    timeline.say(&format!("a pair founded with an earlier image is used: {}", from.display()));
+    std::fs::copy(from.join(FILE), folder.join(FILE)).map_err(failed())?;
+    Ok(folder)
+}
+
+/// The folder of a founded pair of this image, or of that which `TWINPOST_BASE` names; founds it first if there is none.
 ///
 /// # Errors
 /// A step of the founding fails.
 pub fn base(settings: &Settings, cache: &Path, timeline: &Timeline) -> Result<PathBuf> {
+    if let Some(earlier) = std::env::var_os("TWINPOST_BASE").filter(|value| !value.is_empty()) {
+        return adopt(settings, Path::new(&earlier), cache, timeline);
+    }
     let folder = cache.join(format!("base-{}", settings.image.id));
     if remembered(&folder).is_some() {
         return Ok(folder);

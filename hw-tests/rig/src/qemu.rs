@@ -134,7 +134,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// A disk over another one, or a blank one.
-fn overlay(file: &Path, over: Option<(&Path, &str)>, bytes: Option<u64>) -> Result<()> {
+pub(crate) fn overlay(file: &Path, over: Option<(&Path, &str)>, bytes: Option<u64>) -> Result<()> {
     let _ = std::fs::remove_file(file);
     let (file, size) = (shown(file), bytes.map(|bytes| bytes.to_string()));
     let mut words = vec!["create", "-q", "-f", "qcow2"];
@@ -147,7 +147,7 @@ fn overlay(file: &Path, over: Option<(&Path, &str)>, bytes: Option<u64>) -> Resu
     tool("qemu-img", &words).map(drop)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

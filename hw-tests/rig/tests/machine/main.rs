@@ -4,7 +4,8 @@
 //! scenario leaves a machine that nobody would keep, the next one gets a new pair over the founded base. Each ends with every
 //! acknowledged message found and never two that served. What a rig cannot do is left out by its declared capabilities and
 //! counted as ignored. `TWINPOST_IMAGE` names the image; without it this suite is left out whole (`make test` builds one).
-//! Arguments are parts of names; `--list` lists. `TWINPOST_SOAK=1` adds the long ones.
+//! Arguments are parts of names; `--list` lists. `TWINPOST_SOAK=1` adds the long ones. `TWINPOST_BASE` names a pair founded with an earlier
+//! image, for developers ([`twinpost_rig::found`]).
 //!
 //! Failure classes: an expectation is not met: the timeline of the scenario, the last lines of each console, and the journals of the nodes
 //! that still answer lie in the folder that is named.
