@@ -2,9 +2,9 @@
 //!
 //! Contract: pure; the caller reads `/sys`. A partition counts by its name in the partition table (PARTNAME), on any disk.
 
-use crate::table::Number;
 use std::collections::BTreeSet;
 use std::path::Path;
+use twinpost_mapper::Number;
 
 /// More disks than that are not joined: the product has two bays, the rest is for machines in repair.
 pub const MAX_LEGS: usize = 4;

@@ -4,20 +4,19 @@
 
 use crate::disks::Partition;
 use crate::drivers::{self, Drivers};
-use crate::table::Number;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
-use rustix::fs::{Advice, IFlags};
+use rustix::fs::IFlags;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use twinpost_mapper::Number;
 
 /// Where the root is mounted until it becomes `/`.
 pub const ROOT: &str = "/sysroot";
 const EFIVARS: &str = "/sys/firmware/efi/efivars";
-const BLOCK_BYTES: u64 = 4096;
 /// A module that takes longer is noted: it is what a slow start is made of.
 const SLOW_MODULE_MS: u64 = 50;
 /// Entries of the root's `/var` that are taken over.
@@ -157,27 +156,6 @@ pub fn partitions(name: &str) -> Vec<Partition> {
         found.extend(Partition::parse(name, &real, &uevent, &size));
     }
     found
-}
-
-/// Reads blocks of a verified device; a wrong one is a read error. With the block the whole path of hashes up to the root hash is checked.
-///
-/// # Errors
-/// A sentence with the first block that does not come.
-pub fn read_blocks(device: Number, blocks: impl Iterator<Item = u64>) -> Result<()> {
-    let path = format!("/dev/dm-{}", device.minor);
-    let file = File::open(&path).map_err(tried(format_args!("cannot open {path}")))?;
-    // No reading ahead: only what is asked for is checked now.
-    let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
-    let mut content = vec![0; usize::try_from(BLOCK_BYTES).unwrap_or(4096)];
-    for block in blocks {
-        file.read_exact_at(&mut content, block * BLOCK_BYTES).map_err(|error| match error.raw_os_error() {
-            Some(code) if code == nix::errno::Errno::EIO as i32 => {
-                format!("block {block} cannot be read or is not what was installed")
-            }
-            _ => format!("block {block} cannot be read: {error}"),
-        })?;
-    }
-    Ok(())
 }
 
 /// Mounts the root and all that lies over it: `/etc` as an overlay that forgets, `/var` and `/tmp` in memory.

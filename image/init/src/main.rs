@@ -5,15 +5,12 @@
 //! Failure classes: a disk or slot that cannot be used is left out and named; a root that cannot be started is told on the console and left
 //! to the boot manager; a fault of this program itself makes the kernel restart the machine (`panic=` on the command line).
 
-mod cmdline;
 mod console;
 mod disks;
-mod dm;
 mod drivers;
 mod loader;
 mod machine;
 mod start;
-mod table;
 
 fn main() {
     if std::process::id() == 1 {

@@ -3,15 +3,13 @@
 //! Contract: ends in one of two ways, within a minute: systemd runs on a root of which every block is checked as it is read, or the reason
 //! stands on the console, the boot manager is asked for the other slot, and the machine restarts. Nothing waits without a limit.
 
-use crate::cmdline::Cmdline;
 use crate::console::Console;
 use crate::disks::{self, Leg, Next, PATIENCE, Partition, Search};
-use crate::dm::Mapper;
 use crate::loader::{self, Fallback};
 use crate::machine::{self, Modules, Variables, uptime_ms};
-use crate::table::{self, Number};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use twinpost_mapper::{Cmdline, Mapper, Number, root, table};
 
 /// Between two looks for disks.
 const LOOK_MS: u64 = 5;
@@ -19,8 +17,6 @@ const LOOK_MS: u64 = 5;
 const MESSAGE: Duration = Duration::from_secs(8);
 /// The same for an installer: a person stands there.
 const INSTALL_MESSAGE: Duration = Duration::from_secs(60);
-/// Blocks of a leg that are read before it is trusted, spread evenly, the first and the last among them.
-const SAMPLES: u64 = 16;
 
 /// `/run/twinpost/init.json`: how this start went.
 #[derive(Debug, serde::Serialize)]
@@ -80,12 +76,12 @@ impl Start {
         while self.load_next() && (cmdline.install || own(machine::partitions(&cmdline.partition())) < 2) {}
         self.load_list("order");
         self.phase("modules");
-        let mapper = Mapper::open().map_err(|error| format!("the kernel's device mapper does not answer: {error}"))?;
+        let mapper = Mapper::open().map_err(|error| error.to_string())?;
         let good = self.find_legs(&cmdline, &mapper)?;
         self.phase("legs");
         let table = table::root(&good, cmdline.data_blocks).ok_or("no leg of the root")?;
-        let root = mapper.create("root", &table).map_err(|error| format!("cannot join the legs of the root: {error}"))?;
-        machine::mount_root(root)?;
+        let device = mapper.create(root::NAME, &table).map_err(|error| format!("cannot join the legs of the root: {error}"))?;
+        machine::mount_root(device)?;
         self.phase("mounts");
         self.report(&cmdline)?;
         machine::switch_root()
@@ -114,7 +110,8 @@ impl Start {
             let found = machine::partitions(&cmdline.partition());
             for partition in disks::candidates(found, &tried, good.len(), cmdline.install) {
                 tried.insert(partition.device.clone());
-                let why = match leg(cmdline, mapper, &partition, tried.len()) {
+                let name = format!("leg{}", tried.len());
+                let why = match mapper.leg(&name, cmdline, partition.number, partition.sectors) {
                     Ok(number) => {
                         good.push(number);
                         last_good = uptime_ms();
@@ -123,7 +120,7 @@ impl Start {
                     Err(why) => {
                         last_bad = uptime_ms();
                         self.console.tell(&format!("Twinpost: {} is not used: {why}", partition.device));
-                        why
+                        why.to_string()
                     }
                 };
                 self.legs.push(Leg { device: partition.device, disk: partition.disk, ok: why.is_empty(), why });
@@ -218,33 +215,6 @@ impl Start {
     }
 }
 
-/// Makes the verified device of a partition and reads samples of it.
-fn leg(cmdline: &Cmdline, mapper: &Mapper, partition: &Partition, count: usize) -> machine::Result<Number> {
-    let needed = table::slot_blocks(cmdline.data_blocks) * table::SECTORS_A_BLOCK;
-    if partition.sectors < needed {
-        return Err(format!("it has {} sectors and the slot needs {needed}", partition.sectors));
-    }
-    let name = format!("leg{count}");
-    let device = mapper
-        .create(&name, &table::verity(partition.number, cmdline))
-        .map_err(|error| format!("the kernel does not take it as a verified device: {error}"))?;
-    match machine::read_blocks(device, samples(cmdline.data_blocks)) {
-        Ok(()) => Ok(device),
-        Err(why) => {
-            // It stays unused if it cannot be removed.
-            let _ = mapper.remove(&name);
-            Err(why)
-        }
-    }
-}
-
-/// Numbers of the blocks that are read before a leg is trusted.
-fn samples(blocks: u64) -> impl Iterator<Item = u64> {
-    let last = blocks - 1;
-    let count = SAMPLES.min(blocks);
-    (0..count).map(move |n| if count == 1 { 0 } else { last * n / (count - 1) })
-}
-
 fn nothing_to_start(cmdline: &Cmdline, legs: &[Leg]) -> String {
     let partition = cmdline.partition();
     if legs.is_empty() {
@@ -257,15 +227,6 @@ fn nothing_to_start(cmdline: &Cmdline, legs: &[Leg]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn samples_have_both_ends_and_lie_inside() {
-        assert_eq!(samples(1).collect::<Vec<_>>(), [0]);
-        assert_eq!(samples(3).collect::<Vec<_>>(), [0, 1, 2]);
-        let many = samples(18_765).collect::<Vec<_>>();
-        assert_eq!((many.len(), many[0], many[15]), (16, 0, 18_764));
-        assert!(many.is_sorted_by(|a, b| a < b));
-    }
 
     #[test]
     fn the_reason_names_every_disk() {

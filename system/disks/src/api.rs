@@ -458,10 +458,23 @@ pub enum Step {
         /// Which array.
         array: Array,
     },
+    /// Removes what its data partitions say of arrays; the disk's slots are in use, so it cannot be wiped as a whole.
+    Forget {
+        /// Bay.
+        bay: String,
+    },
     /// Takes a disk into an array, which fills it.
     Add {
         /// Which array.
         array: Array,
+        /// Bay.
+        bay: String,
+        /// All of it is copied. Else only what changed while it was away, where the array knows that: never for a member that was used on
+        /// its own, whose own changes the array does not know.
+        whole: bool,
+    },
+    /// Lets the running system be read from a disk, too.
+    Root {
         /// Bay.
         bay: String,
     },

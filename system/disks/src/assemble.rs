@@ -170,17 +170,18 @@ impl Machine {
         Some(status)
     }
 
-    /// The disk of this bay and the running array were used without each other.
-    pub(crate) async fn diverged(&self, bay: &str) -> bool {
+    /// The running arrays that were used without the disk of this bay while that was used without them.
+    pub(crate) async fn diverged(&self, bay: &str) -> Vec<Array> {
+        let mut out = Vec::new();
         for array in Array::ALL {
             let Some(status) = self.array_status(array) else { continue };
             let candidates = self.candidates(array, &mut Vec::new()).await;
             let running = self.own_arrays(&[status]).await.first().copied();
             if choose(candidates, running, &[]).diverged.iter().any(|candidate| candidate.bay == bay) {
-                return true;
+                out.push(array);
             }
         }
-        false
+        out
     }
 
     async fn start(&self, array: Array, members: &[Candidate]) -> Result<(), Error> {

@@ -70,9 +70,15 @@ fn words(step: &Step) -> Text {
             let name = array.name();
             Text::new(format!("array {name}: forgetting members that are gone"), format!("阵列 {name}：移除已不存在的成员"))
         }
-        Step::Add { array, bay } => {
+        Step::Forget { bay } => {
+            Text::new(format!("bay {bay}: erasing old members of arrays"), format!("插槽 {bay}：清除旧的阵列成员信息"))
+        }
+        Step::Add { array, bay, .. } => {
             let name = array.name();
             Text::new(format!("array {name}: taking in the disk of bay {bay}"), format!("阵列 {name}：加入插槽 {bay} 的磁盘"))
+        }
+        Step::Root { bay } => {
+            Text::new(format!("bay {bay}: joining the running system"), format!("插槽 {bay}：加入运行中的系统"))
         }
         Step::Rebuild { array } => {
             let name = array.name();
@@ -139,7 +145,7 @@ impl Machine {
         self.find(device.ok_or_else(|| Error::Missing(format!("there is no disk in bay {bay}")))?).await
     }
 
-    async fn part_in_bay(&self, bay: &str, name: &str) -> Result<PathBuf, Error> {
+    pub(crate) async fn part_in_bay(&self, bay: &str, name: &str) -> Result<PathBuf, Error> {
         let block = self.in_bay(bay).await?;
         let part = block.part(name).map(|part| part.device.clone());
         part.ok_or_else(|| Error::Missing(format!("the disk in bay {bay} has no partition {name}")))
@@ -171,10 +177,18 @@ impl Machine {
             }
             Step::Create { array, bays } => self.create_array(*array, bays, teller).await,
             Step::Clean { array } => self.clean(&self.running(*array)?).await,
-            Step::Add { array, bay } => {
+            Step::Forget { bay } => self.forget(&self.in_bay(bay).await?).await,
+            Step::Add { array, bay, whole } => {
                 let member = self.part_in_bay(bay, array.partition()).await?;
-                self.take_back(&self.running(*array)?, &member).await
+                let status = self.running(*array)?;
+                if *whole {
+                    self.clean(&status).await?;
+                    self.add(&shown(&status.device), &shown(&member)).await
+                } else {
+                    self.take_back(&status, &member).await
+                }
             }
+            Step::Root { bay } => self.join_root(bay).await,
             Step::Rebuild { array } => self.rebuild(*array, teller).await,
         }
     }
@@ -194,6 +208,14 @@ impl Machine {
         })
         .await?;
         self.reread(block, &Table { guid: Uuid::nil(), partitions: Vec::new() }).await?;
+        Ok(())
+    }
+
+    /// Signatures of the data partitions only.
+    async fn forget(&self, block: &Block) -> Result<(), Error> {
+        for part in [crate::layout::STATE, crate::layout::MAIL].into_iter().filter_map(|name| block.part(name)) {
+            self.programs.wipefs.ok(&["--all", "--quiet", &shown(&part.device)], WIPE).await?;
+        }
         Ok(())
     }
 

@@ -60,6 +60,14 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A disk could not become a leg of the running root.
+    #[error("the running system cannot be read from the disk in bay {bay} ({source}); the next start tries it again")]
+    Root {
+        /// Which bay.
+        bay: String,
+        /// Why not.
+        source: twinpost_mapper::Error,
+    },
     /// A rebuild ended without success.
     #[error("the rebuild of array {array} ended and it is still degraded: look at the health of the disks")]
     NotRebuilt {

@@ -22,6 +22,7 @@ pub mod layout;
 mod md_super;
 mod plan;
 mod probe;
+mod root;
 mod see;
 mod state;
 mod sysfs;
@@ -35,6 +36,7 @@ pub use api::{
 };
 pub use error::Error;
 pub use health::faults as health_faults;
+pub use root::RootLeg;
 
 use std::path::PathBuf;
 use twinpost_board::{BayNow, Roles};

@@ -10,14 +10,13 @@ use crate::layout::{self, MIB, Place, size};
 use crate::see::Seen;
 use crate::{Array, ArrayStatus, Holds, Machine, MemberState, Options, Order, Plan, PlanDisk, Port, Refusal, Step, Text, Whose};
 
-/// Finds out what stands in the way of erasing a disk; `Ok(true)`: what it holds is destroyed.
-fn erasable(seen: &Seen, erase: &[String]) -> Result<bool, Refusal> {
+/// Finds out what stands in the way of erasing a disk; `Ok(true)`: what it holds is destroyed. `used`: that it is in use was dealt with.
+fn erasable(seen: &Seen, erase: &[String], used: bool) -> Result<bool, Refusal> {
     let bay = &seen.port.bay;
     let serial = &seen.disk.serial;
-    let named = !serial.is_empty() && erase.contains(serial);
     let refuse = |code: &str, en: String, zh: String| Err(refusal(code, bay, en, zh));
     let holds = match &seen.disk.holds {
-        _ if seen.disk.in_use => {
+        _ if seen.disk.in_use && !used => {
             return refuse(
                 "in_use",
                 format!("the disk in bay {bay} is in use by the running system"),
@@ -32,14 +31,14 @@ fn erasable(seen: &Seen, erase: &[String]) -> Result<bool, Refusal> {
             );
         }
         Holds::Blank => return Ok(false),
-        Holds::Twinpost(found) if found.whose == Whose::NoData => return Ok(false),
+        Holds::Twinpost(found) if found.state_array.is_none() && found.mail_array.is_none() => return Ok(false),
         Holds::Twinpost(found) if found.whose == Whose::ThisNode => {
             ("older data of this node".to_owned(), "本节点的旧数据".to_owned())
         }
         Holds::Twinpost(_) => ("data of another Twinpost node".to_owned(), "另一 Twinpost 节点的数据".to_owned()),
         Holds::Foreign { what } => (what.join("; "), what.join("；")),
     };
-    if named {
+    if !serial.is_empty() && erase.contains(serial) {
         return Ok(true);
     }
     if serial.is_empty() {
@@ -96,8 +95,8 @@ fn same_sectors(source: &Seen, target: &Seen) -> Result<(), Refusal> {
     ))
 }
 
-/// The disk holds the same system and nothing else, and the running system reads its slot beside that of the source: both disks were installed
-/// together. There is nothing to erase; what is in use is equal already, because both slots were verified by the same hash.
+/// The running system reads a slot of the disk beside that of the source, and nothing else of it: both have the same system. What is in use
+/// is equal already, because both slots were verified by the same hash.
 fn twin(source: &Seen, target: &Seen) -> bool {
     let (Some(one), Some(other)) = (&source.system, &target.system) else { return false };
     let system = |found: &crate::probe::System| {
@@ -111,9 +110,17 @@ fn twin(source: &Seen, target: &Seen) -> bool {
         && !target.block.held
         && target.block.parts.iter().all(|part| !part.held || only_slots(&part.label))
         && other.table.partitions.iter().all(|partition| ours(&partition.name))
-        && other.state.is_none()
-        && other.mail.is_none()
         && system(one) == system(other)
+}
+
+/// Copies of the system partitions that are not in use.
+fn copies(source: &Seen, target: &Seen, steps: &mut Vec<Step>) {
+    let held = |name: &str| target.block.part(name).is_some_and(|part| part.held);
+    steps.extend(COPIES.into_iter().filter(|name| !held(name)).map(|name| Step::Copy {
+        from: Some(source.port.bay.clone()),
+        to: target.port.bay.clone(),
+        partition: name.into(),
+    }));
 }
 
 /// The steps by which a disk becomes a system disk; whether something is destroyed by them.
@@ -121,18 +128,20 @@ fn join(source: &Seen, target: &Seen, erase: &[String], places: &[Place], plan: 
     let (from, bay) = (&source.port.bay, &target.port.bay);
     check_fit(target, places, plan);
     plan.refusals.extend(same_sectors(source, target).err());
-    if twin(source, target) {
-        steps.push(Step::Table { bay: bay.clone(), places: places.to_vec() });
-        let held = |name: &str| target.block.part(name).is_some_and(|part| part.held);
-        let free = COPIES.into_iter().filter(|name| !held(name));
-        steps.extend(free.map(|name| Step::Copy { from: Some(from.clone()), to: bay.clone(), partition: name.into() }));
-        return false;
-    }
-    let erased = erasable(target, erase).unwrap_or_else(|refusal| {
+    let twin = twin(source, target);
+    let erased = erasable(target, erase, twin).unwrap_or_else(|refusal| {
         plan.refusals.push(refusal);
         false
     });
-    prepare(bay, Some(from), places.to_vec(), &COPIES, steps);
+    if twin {
+        if erased {
+            steps.push(Step::Forget { bay: bay.clone() });
+        }
+        steps.push(Step::Table { bay: bay.clone(), places: places.to_vec() });
+        copies(source, target, steps);
+    } else {
+        prepare(bay, Some(from), places.to_vec(), &COPIES, steps);
+    }
     erased
 }
 
@@ -154,10 +163,15 @@ impl Machine {
         let arrays: Vec<_> = self.arrays().into_iter().filter(ArrayStatus::works).collect();
         let seen = self.see(&arrays).await;
         match order {
-            Order::Init(options) => plan_init(self.layout, options, &arrays, &seen, &mut plan),
+            Order::Init(options) => {
+                plan_init(self.layout, options, &arrays, &seen, &mut plan);
+                let target = plan.disks.get(1).map(|disk| disk.bay.clone());
+                self.plan_root(target, &mut plan);
+            }
             Order::Replace { bay, erase, wait } => {
                 let diverged = self.diverged(bay).await;
-                plan_replace(bay, erase, *wait, &arrays, &seen, diverged, &mut plan);
+                plan_replace(bay, erase, *wait, &arrays, &seen, &diverged, &mut plan);
+                self.plan_root(Some(bay.clone()), &mut plan);
             }
             Order::Install { source, options } => self.plan_install(source, options, &seen, &mut plan),
         }
@@ -165,6 +179,13 @@ impl Machine {
             plan.steps.clear();
         }
         plan
+    }
+
+    /// The disk that a plan fills is read from at once, too: before rebuilds are waited for.
+    fn plan_root(&self, bay: Option<String>, plan: &mut Plan) {
+        let Some(bay) = bay.filter(|bay| plan.possible() && self.root_lacks(bay)) else { return };
+        let at = plan.steps.iter().position(|step| matches!(step, Step::Rebuild { .. })).unwrap_or(plan.steps.len());
+        plan.steps.insert(at, Step::Root { bay });
     }
 
     /// Makes the two disks system disks and the mail array: [`Order::Init`].
@@ -257,6 +278,9 @@ fn plan_init(layout: layout::Layout, options: &Options, arrays: &[ArrayStatus], 
     if !has_mail {
         steps.push(Step::Table { bay: bay.clone(), places: places.clone() });
     }
+    if system.mail.is_some() && !members_now(Array::Mail) {
+        plan.refusals.push(not_running(&bay));
+    }
     let Some(target) = target else {
         if !members_now(Array::Mail) {
             steps.push(Step::Create { array: Array::Mail, bays: vec![bay] });
@@ -279,12 +303,22 @@ fn plan_init(layout: layout::Layout, options: &Options, arrays: &[ArrayStatus], 
         }
     } else {
         erased = join(source, target, &options.erase, &places, plan, &mut steps);
-        steps.push(Step::Add { array: Array::State, bay: other.clone() });
+        steps.push(Step::Add { array: Array::State, bay: other.clone(), whole: true });
     }
+    let target_has_mail = target.system.as_ref().is_some_and(|found| found.mail.is_some());
     if members_now(Array::Mail) {
         if !target.member(Array::Mail).is_some_and(active) {
-            steps.push(Step::Add { array: Array::Mail, bay: other.clone() });
+            if joined && target_has_mail {
+                // It was not taken back when the arrays were put together: it was used on its own.
+                erased = erasable(target, &options.erase, true).unwrap_or_else(|refusal| {
+                    plan.refusals.push(refusal);
+                    false
+                });
+            }
+            steps.push(Step::Add { array: Array::Mail, bay: other.clone(), whole: true });
         }
+    } else if joined && target_has_mail {
+        plan.refusals.push(not_running(&other));
     } else {
         steps.push(Step::Create { array: Array::Mail, bays: vec![bay, other] });
         let quick = source.block.writes_zeros && target.block.writes_zeros;
@@ -309,6 +343,18 @@ fn plan_init(layout: layout::Layout, options: &Options, arrays: &[ArrayStatus], 
     plan.steps = steps;
 }
 
+/// A mail array is there and does not run: making one would destroy it.
+fn not_running(bay: &str) -> Refusal {
+    refusal(
+        "array_failed",
+        bay,
+        format!(
+            "the disk in bay {bay} has a member of a mail array that does not run; nothing is made over it (see `disks list`)"
+        ),
+        format!("插槽 {bay} 的磁盘上有未运行的邮件阵列成员；不会覆盖它（见 `disks list`）"),
+    )
+}
+
 /// The array uses it, or fills it.
 fn active(state: MemberState) -> bool {
     matches!(state, MemberState::InSync | MemberState::Rebuilding | MemberState::Spare)
@@ -331,7 +377,7 @@ fn plan_replace(
     wait: bool,
     arrays: &[ArrayStatus],
     seen: &[(Port, Option<Seen>)],
-    diverged: bool,
+    diverged: &[Array],
     plan: &mut Plan,
 ) {
     let Some((port, target)) = seen.iter().find(|(port, _)| port.bay == bay) else {
@@ -356,29 +402,36 @@ fn plan_replace(
     let places = layout::places(&system.table.partitions);
     let joined: Vec<_> = arrays.iter().filter(|status| target.member(status.array).is_some_and(active)).collect();
     let mut steps: Vec<Step> = arrays.iter().map(|status| Step::Clean { array: status.array }).collect();
-    let (mut erased, from) = (false, source.port.bay.clone());
-    let returns = target.whose() == Some(Whose::ThisNode)
-        && !diverged
+    let mut erased = false;
+    let own = target.whose() == Some(Whose::ThisNode)
         && target.system.as_ref().is_some_and(|found| {
             layout::places(&found.table.partitions) == places && arrays.iter().all(|status| found.of(status.array).is_some())
         });
+    let mut whole = false;
     let becomes;
     if joined.len() == arrays.len() {
         // A copy that is under way goes on; one that is done has nothing to wait for.
         becomes = Text::new("is a member of all arrays already", "已是所有阵列的成员");
         steps.clear();
-    } else if !joined.is_empty() || returns {
+    } else if !joined.is_empty() || (own && diverged.is_empty()) {
         becomes = Text::new("is taken back and filled from the other disk", "重新加入并从另一磁盘重建");
-        for partition in COPIES {
-            steps.push(Step::Copy { from: Some(from.clone()), to: bay.into(), partition: partition.into() });
+        if !diverged.is_empty() {
+            // Its other members are in use; what it wrote on its own is lost.
+            erased = erasable(target, erase, true).unwrap_or_else(|refusal| {
+                plan.refusals.push(refusal);
+                false
+            });
         }
+        copies(source, target, &mut steps);
     } else {
         becomes = Text::new("becomes a system disk and is filled from the other one", "成为系统磁盘并从另一磁盘重建");
         erased = join(source, target, erase, &places, plan, &mut steps);
+        whole = true;
     }
     for status in arrays {
         if !joined.iter().any(|there| there.array == status.array) {
-            steps.push(Step::Add { array: status.array, bay: bay.into() });
+            let whole = whole || diverged.contains(&status.array);
+            steps.push(Step::Add { array: status.array, bay: bay.into(), whole });
         }
     }
     if wait {
@@ -398,7 +451,8 @@ fn plan_replace(
 impl Machine {
     fn plan_install(&self, source: &std::path::Path, options: &Options, seen: &[(Port, Option<Seen>)], plan: &mut Plan) {
         if let Err(error) = crate::install::Medium::open(source) {
-            plan.refusals.push(refusal("no_medium", "", error.to_string(), error.to_string()));
+            let Text { en, zh } = error.texts().remove(0);
+            plan.refusals.push(refusal("no_medium", "", en, zh));
         }
         for bay in &options.bays {
             match seen.iter().find(|(port, _)| port.bay == *bay) {
@@ -415,10 +469,19 @@ impl Machine {
         if targets.is_empty() && plan.refusals.is_empty() {
             plan.refusals.push(refusal("no_disk", "", "there is no disk to install to".into(), "没有可安装的磁盘".into()));
         }
+        if targets.len() > 2 && options.bays.is_empty() {
+            let bays = targets.iter().map(|target| target.port.bay.as_str()).collect::<Vec<_>>().join(", ");
+            plan.refusals.push(refusal(
+                "choose_bays",
+                "",
+                format!("bays {bays} all have a disk: name the two that the system is installed to"),
+                format!("插槽 {bays} 都有磁盘：请指定要安装系统的两个插槽"),
+            ));
+        }
         let places = self.layout.system();
         for target in targets {
             let mut erased = false;
-            match erasable(target, &options.erase) {
+            match erasable(target, &options.erase, false) {
                 Ok(destroyed) => erased = destroyed,
                 Err(refusal) => plan.refusals.push(refusal),
             }

@@ -49,6 +49,8 @@ fn unusable(en: impl Into<String>, zh: impl Into<String>) -> Unusable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ext4 {
     bytes: u64,
+    /// It was found without errors so far. What its journal holds is taken in when it is mounted.
+    sound: bool,
 }
 
 impl Ext4 {
@@ -62,7 +64,9 @@ impl Ext4 {
         // INCOMPAT_64BIT says whether the upper half counts.
         let high = if word(96)? & 0x80 == 0 { 0 } else { high };
         let blocks = u64::from(low) | u64::from(high) << 32;
-        (scale <= 6).then(|| Self { bytes: blocks.saturating_mul(1024 << scale) })
+        // s_state: 1 clean, 2 errors were found.
+        let sound = *bytes.get(58)? & 3 == 1;
+        (scale <= 6).then(|| Self { bytes: blocks.saturating_mul(1024 << scale), sound })
     }
 }
 
@@ -74,8 +78,8 @@ pub fn fuzz(data: &[u8]) {
 /// What stands on the array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// A file system of so many bytes.
-    Ext4(u64),
+    /// A file system.
+    Ext4(Ext4),
     /// Nothing at all.
     Blank,
     /// Something whose beginning is not readable as a file system.
@@ -86,7 +90,7 @@ fn look(path: &Path, bytes: u64) -> Result<Found, Error> {
     let file = device::open(path)?;
     let read = |at: u64, len: usize| device::read_at(&file, at, len).map_err(Error::io("read", path));
     if let Some(found) = Ext4::parse(&read(1024, 1024)?) {
-        return Ok(Found::Ext4(found.bytes));
+        return Ok(Found::Ext4(found));
     }
     for copy in COPIES {
         if Ext4::parse(&read(copy * BLOCK_BYTES, 1024)?).is_some() {
@@ -149,11 +153,23 @@ impl Machine {
                 self.programs.mkfs.ok(&args, CHECK).await?;
                 volume.made = true;
             }
+            Found::Ext4(Ext4 { sound: true, .. }) => {}
             Found::Ext4(_) | Found::Broken => volume.fsck = self.check(&array, found == Found::Broken).await?,
         }
         std::fs::create_dir_all(&self.paths.state).map_err(Error::io("create", &self.paths.state))?;
-        self.programs.mount.ok(&["-t", "ext4", "-o", OPTIONS, &array, &shown(&self.paths.state)], LIMIT).await?;
-        if let Found::Ext4(has) = found
+        let state = shown(&self.paths.state);
+        let mount = ["-t", "ext4", "-o", OPTIONS, &array, &state];
+        let mounted = self.programs.mount.ok(&mount, LIMIT).await;
+        match (mounted, found) {
+            (Ok(_), _) => {}
+            // It is not as sound as it says.
+            (Err(_), Found::Ext4(Ext4 { sound: true, .. })) => {
+                volume.fsck = self.check(&array, false).await?;
+                self.programs.mount.ok(&mount, LIMIT).await?;
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+        if let Found::Ext4(Ext4 { bytes: has, .. }) = found
             && has + SLACK_BYTES < bytes
         {
             // ext4 grows while it is mounted.
@@ -165,18 +181,34 @@ impl Machine {
         Ok(())
     }
 
+    /// Of an installer: memory where the state volume belongs, no disk is touched, and nobody is told that it is gone at the next start.
+    pub async fn open_state_of_installer(&self) -> StateVolume {
+        let why = Text::new("this is the installer: it keeps nothing", "这是安装程序：不保存任何数据");
+        let mut volume = StateVolume {
+            mounted: Mounted::Volatile,
+            reason: Some(why),
+            made: false,
+            fsck: None,
+            grown_bytes: None,
+            faults: Vec::new(),
+        };
+        if self.mounted_state().is_none()
+            && let Err(error) = self.mount_memory().await
+        {
+            volume.faults.push(Fault { code: "state_volatile".into(), bay: None, text: error.texts().remove(0) });
+        }
+        volume
+    }
+
+    async fn mount_memory(&self) -> Result<(), Error> {
+        std::fs::create_dir_all(&self.paths.state).map_err(Error::io("create", &self.paths.state))?;
+        let args = ["-t", "tmpfs", "-o", "size=128m,mode=755,nodev,nosuid,noexec", "twinpost-state", &shown(&self.paths.state)];
+        Ok(self.programs.mount.ok(&args, LIMIT).await.map(drop)?)
+    }
+
     async fn open_volatile(&self, volume: &mut StateVolume, why: Text) {
         tracing::error!(why = %why.en, "the state volume cannot be used; state is in memory");
-        let state = shown(&self.paths.state);
-        let made = std::fs::create_dir_all(&self.paths.state).map_err(Error::io("create", &self.paths.state));
-        let mounted = match made {
-            Ok(()) => {
-                let args = ["-t", "tmpfs", "-o", "size=128m,mode=755,nodev,nosuid,noexec", "twinpost-state", &state];
-                self.programs.mount.ok(&args, LIMIT).await.map_err(Error::from).map(|_| ())
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = mounted {
+        if let Err(error) = self.mount_memory().await {
             tracing::error!(%error, "no file system in memory either");
         }
         volume.faults.push(Fault {

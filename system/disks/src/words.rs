@@ -64,6 +64,12 @@ impl Error {
             Self::NotRebuilt { array } => {
                 vec![Text::new(self.to_string(), format!("阵列 {array} 重建已结束但仍降级：请检查磁盘健康状况"))]
             }
+            Self::Root { bay, .. } => {
+                vec![Text::new(self.to_string(), format!("运行中的系统无法使用插槽 {bay} 的磁盘；下次启动时重试"))]
+            }
+            Self::Medium { path, .. } => {
+                vec![Text::new(self.to_string(), format!("{} 不是安装介质", path.display()))]
+            }
             Self::NotAsWritten { path } => {
                 let path = path.display();
                 vec![Text::new(self.to_string(), format!("{path} 读回的内容与写入的不一致：磁盘不可靠"))]

@@ -116,7 +116,9 @@ fn steps(plan: &Plan) -> Vec<String> {
         Step::Copy { from, to, partition } => format!("copy {} {to} {partition}", from.as_deref().unwrap_or("medium")),
         Step::Create { array, bays } => format!("create {} {}", array.name(), bays.join("+")),
         Step::Clean { array } => format!("clean {}", array.name()),
-        Step::Add { array, bay } => format!("add {} {bay}", array.name()),
+        Step::Forget { bay } => format!("forget {bay}"),
+        Step::Add { array, bay, whole } => format!("add {} {bay}{}", array.name(), if *whole { " whole" } else { "" }),
+        Step::Root { bay } => format!("root {bay}"),
         Step::Rebuild { array } => format!("rebuild {}", array.name()),
     };
     plan.steps.iter().map(word).collect()
@@ -146,7 +148,7 @@ async fn init_with_a_blank_disk() {
             "copy 1 2 twinpost-a",
             "copy 1 2 twinpost-b",
             "copy 1 2 twinpost-esp",
-            "add state 2",
+            "add state 2 whole",
             "create mail 1+2"
         ]
     );
@@ -177,7 +179,7 @@ async fn init_goes_on_where_it_was_cut() {
     // The mail array was begun: only one disk got its superblock.
     member(&fake, "vda", Array::Mail, &example(OWN + 1, 3, 5, 0, 1));
     running(&fake, "md126", &[("vda5", "in_sync")]);
-    assert_eq!(steps(&fake.machine.plan_init(Options::default()).await), ["add mail 2"]);
+    assert_eq!(steps(&fake.machine.plan_init(Options::default()).await), ["add mail 2 whole"]);
     member(&fake, "vdb", Array::Mail, &example(OWN + 1, 4, 5, 1, 2));
     running(&fake, "md126", &[("vda5", "in_sync"), ("vdb5", "in_sync")]);
     let plan = fake.machine.plan_init(Options::default()).await;
@@ -198,12 +200,31 @@ async fn init_of_two_disks_that_were_installed_together() {
     assert_eq!(codes(&plan), Vec::<&str>::new());
     assert_eq!(
         steps(&plan),
-        ["table 1 of 5", "table 2 of 5", "copy 1 2 twinpost-b", "copy 1 2 twinpost-esp", "add state 2", "create mail 1+2"],
+        ["table 1 of 5", "table 2 of 5", "copy 1 2 twinpost-b", "copy 1 2 twinpost-esp", "add state 2 whole", "create mail 1+2"],
         "what is in use is not written"
     );
     // Something else on it is in use too.
     fs::create_dir_all(fake.machine.class_block("vdb1").join("holders/dm-1")).unwrap();
     assert_eq!(codes(&fake.machine.plan_init(Options::default()).await), ["in_use"]);
+}
+
+#[tokio::test]
+async fn init_makes_nothing_over_a_mail_array() {
+    let fake = complete(2 * GIB);
+    // The second disk's mail was used on its own.
+    let running_alone = |bay: &str, device: u128, role| member(&fake, bay, Array::Mail, &example(OWN + 1, device, 9, role, 1));
+    running_alone("vda", 3, 0);
+    running_alone("vdb", 4, 1);
+    let folder = fake.machine.class_block("md126").join("md");
+    fs::remove_dir_all(folder.join("dev-vdb5")).unwrap();
+    fs::remove_dir_all(fake.machine.class_block("vdb5").join("holders/md126")).unwrap();
+    assert_eq!(codes(&fake.machine.plan_init(Options::default()).await), ["holds_data"]);
+    let named = Options { erase: vec!["S-vdb".into()], ..Options::default() };
+    let plan = fake.machine.plan_init(named.clone()).await;
+    assert!(plan.disks[1].erased && steps(&plan) == ["add mail 2 whole"], "{plan:?}");
+    // It does not run at all.
+    fs::remove_dir_all(fake.machine.class_block("md126")).unwrap();
+    assert_eq!(codes(&fake.machine.plan_init(named).await), ["array_failed", "array_failed"]);
 }
 
 #[tokio::test]
@@ -282,8 +303,8 @@ async fn replace_a_pulled_disk() {
             "copy 1 2 twinpost-a",
             "copy 1 2 twinpost-b",
             "copy 1 2 twinpost-esp",
-            "add state 2",
-            "add mail 2",
+            "add state 2 whole",
+            "add mail 2 whole",
             "rebuild state",
             "rebuild mail"
         ]
@@ -328,6 +349,36 @@ async fn replace_takes_an_own_disk_back_but_not_one_that_ran_alone() {
     assert_eq!(codes(&plan), ["holds_data"]);
     let plan = fake.machine.plan_replace("2", vec!["S-vdc".into()], false).await;
     assert!(plan.possible() && steps(&plan).contains(&"wipe 2".to_owned()) && plan.disks[1].erased);
+    // Started from both: the slot is in use, and the state volume, which was not written meanwhile, has both members.
+    fs::create_dir_all(fake.machine.class_block("vdc2").join("holders/dm-0")).unwrap();
+    let named = vec!["S-vdc".to_owned()];
+    let plan = fake.machine.plan_replace("2", named.clone(), false).await;
+    assert_eq!(
+        steps(&plan)[2..],
+        ["forget 2", "table 2 of 5", "copy 1 2 twinpost-b", "copy 1 2 twinpost-esp", "add state 2 whole", "add mail 2 whole"]
+    );
+    running(&fake, "md127", &[("vda4", "in_sync"), ("vdc4", "in_sync")]);
+    assert_eq!(codes(&fake.machine.plan_replace("2", Vec::new(), false).await), ["holds_data"], "its mail differs");
+    let plan = fake.machine.plan_replace("2", named, false).await;
+    assert!(plan.disks[1].erased);
+    assert_eq!(
+        steps(&plan),
+        ["clean state", "clean mail", "copy 1 2 twinpost-b", "copy 1 2 twinpost-esp", "add mail 2 whole"],
+        "never by what the array remembers"
+    );
+}
+
+#[tokio::test]
+async fn a_disk_of_another_node_whose_slot_is_in_use() {
+    let mut fake = complete(2 * GIB);
+    pull(&mut fake, 1);
+    put(&mut fake, 1, "vdc", 2 * GIB);
+    system(&fake, "vdc", &Layout::default().whole(2 * GIB).unwrap());
+    member(&fake, "vdc", Array::State, &example(99, 2, 500, 1, 2));
+    fs::create_dir_all(fake.machine.class_block("vdc2").join("holders/dm-0")).unwrap();
+    assert_eq!(codes(&fake.machine.plan_replace("2", Vec::new(), false).await), ["holds_data"]);
+    let plan = fake.machine.plan_replace("2", vec!["S-vdc".into()], false).await;
+    assert!(plan.possible() && steps(&plan)[2] == "forget 2", "{plan:?}");
 }
 
 #[tokio::test]
