@@ -5,12 +5,15 @@
 //!
 //! Failure classes: a word that is no KEY=VALUE, a key that does not exist, a value that does not fit: exit 4 with every fault, nothing was changed.
 
+use super::pair::Language;
 use super::show;
 use crate::node::{Folder, write_whole};
 use crate::{EXIT_DONE, EXIT_FAILED, EXIT_FAULTS, complain};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use toml_edit::{DocumentMut, Item, Table, Value};
+use twinpost_node::api::Text;
 
 /// Prints the document.
 pub fn print(folder: &Folder, as_json: bool) -> u8 {
@@ -20,7 +23,7 @@ pub fn print(folder: &Folder, as_json: bool) -> u8 {
             EXIT_DONE
         }
         Err(error) => {
-            complain(&format!("cannot read {}: {error}", folder.document().display()));
+            complain(spoken(&unreadable(&folder.document(), &error)));
             EXIT_FAILED
         }
     }
@@ -29,46 +32,74 @@ pub fn print(folder: &Folder, as_json: bool) -> u8 {
 /// Changes keys of the document.
 pub fn set(folder: &Folder, words: &[String], as_json: bool) -> u8 {
     let file = folder.document();
-    let outcome = std::fs::read_to_string(&file)
-        .map_err(|e| (format!("cannot read {}: {e}", file.display()), EXIT_FAILED))
-        .and_then(|before| {
-            let after = changed(&before, words).map_err(|fault| (fault, EXIT_FAULTS))?;
-            crate::pair::judge_document(&after).map_err(|faults| (faults.join("\n"), EXIT_FAULTS))?;
-            if after == before {
-                return Ok(false);
-            }
-            let mode = std::fs::metadata(&file).map_or(0o600, |about| about.permissions().mode() & 0o777);
-            write_whole(&file, after.as_bytes(), mode)
-                .map_err(|e| (format!("cannot write {}: {e}", file.display()), EXIT_FAILED))?;
-            Ok(true)
-        });
+    let outcome = std::fs::read_to_string(&file).map_err(|e| (unreadable(&file, &e), EXIT_FAILED)).and_then(|before| {
+        let after = changed(&before, words).map_err(|fault| (fault, EXIT_FAULTS))?;
+        crate::pair::judge_document(&after).map_err(|faults| (faulty(&faults), EXIT_FAULTS))?;
+        if after == before {
+            return Ok(false);
+        }
+        let mode = std::fs::metadata(&file).map_or(0o600, |about| about.permissions().mode() & 0o777);
+        let shown = file.display();
+        write_whole(&file, after.as_bytes(), mode)
+            .map_err(|e| (Text::new(format!("cannot write {shown}: {e}"), format!("无法写入 {shown}：{e}")), EXIT_FAILED))?;
+        Ok(true)
+    });
     match outcome {
         Ok(changed) => {
-            let text =
-                if changed { "The document is changed; who runs takes it within seconds." } else { "It is set so already." };
-            show::note(text, &json!({ "changed": changed }), as_json);
+            let text = if changed {
+                Text::new(
+                    "The document is changed; who runs takes it within seconds.",
+                    "配置已更改；正在运行的程序将在数秒内采用。",
+                )
+            } else {
+                Text::new("It is set so already.", "设置没有变化。")
+            };
+            show::note(spoken(&text), &json!({ "changed": changed }), as_json);
             EXIT_DONE
         }
         Err((why, code)) => {
             if as_json {
-                show::note("", &json!({ "error": why }), true);
+                show::note("", &json!({ "error": why.en, "reasons": [why] }), true);
             } else {
-                complain(&why);
+                complain(spoken(&why));
             }
             code
         }
     }
 }
 
+/// In the language of the terminal.
+fn spoken(text: &Text) -> &str {
+    Language::of_terminal().both(&text.en, &text.zh)
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Text {
+    let file = file.display();
+    Text::new(format!("cannot read {file}: {error}"), format!("无法读取 {file}：{error}"))
+}
+
+/// The faults are told by the schema, key by key, in its own words.
+fn faulty(faults: &[String]) -> Text {
+    let faults = faults.join("\n");
+    Text::new(format!("nothing was changed:\n{faults}"), format!("未作任何更改：\n{faults}"))
+}
+
 /// The text with these keys set.
-fn changed(text: &str, words: &[String]) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|e| format!("the document cannot be read: {e}"))?;
+fn changed(text: &str, words: &[String]) -> Result<String, Text> {
+    let unread = |e| Text::new(format!("the document cannot be read: {e}"), format!("无法读取配置：{e}"));
+    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| unread(e.to_string()))?;
     for word in words {
-        let (key, value) = word.split_once('=').ok_or_else(|| format!("{word:?}: write KEY=VALUE, as sms.enabled=true"))?;
+        let (key, value) = word.split_once('=').ok_or_else(|| {
+            let text = format!("{word:?}: write KEY=VALUE, as sms.enabled=true");
+            Text::new(text, format!("{word:?}：请写成 KEY=VALUE，例如 sms.enabled=true"))
+        })?;
         let parts: Vec<&str> = key.trim().split('.').map(str::trim).collect();
-        let [tables @ .., last] = parts.as_slice() else { return Err(format!("{word:?} has no key")) };
+        let no_key = || {
+            Text::new(format!("{key:?} is no key: write it as sms.enabled"), format!("{key:?} 不是有效的键：例如 sms.enabled"))
+        };
+        let [tables @ .., last] = parts.as_slice() else { return Err(no_key()) };
         if parts.iter().any(|part| part.is_empty()) {
-            return Err(format!("{key:?} is no key: write it as sms.enabled"));
+            return Err(no_key());
         }
         // What is no value of TOML is a text, so that plain words need no quotes.
         let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
@@ -79,7 +110,9 @@ fn changed(text: &str, words: &[String]) -> Result<String, String> {
                 made.set_implicit(true);
                 Item::Table(made)
             });
-            table = next.as_table_mut().ok_or_else(|| format!("{key}: {name} is no table of the document"))?;
+            table = next.as_table_mut().ok_or_else(|| {
+                Text::new(format!("{key}: {name} is no table of the document"), format!("{key}：{name} 不是配置中的表"))
+            })?;
         }
         match table.get_mut(last) {
             // Only the value: a remark behind it stays.
@@ -88,7 +121,9 @@ fn changed(text: &str, words: &[String]) -> Result<String, String> {
                 *old = value;
                 *old.decor_mut() = decor;
             }
-            Some(_) => return Err(format!("{key} is a table: name a key in it")),
+            Some(_) => {
+                return Err(Text::new(format!("{key} is a table: name a key in it"), format!("{key} 是一个表：请指定其中的键")));
+            }
             None => drop(table.insert(last, Item::Value(value))),
         }
     }
@@ -99,7 +134,7 @@ fn changed(text: &str, words: &[String]) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn set(text: &str, words: &[&str]) -> Result<String, String> {
+    fn set(text: &str, words: &[&str]) -> Result<String, Text> {
         changed(text, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
     }
 
@@ -121,7 +156,8 @@ mod tests {
         assert!(twinpost_config::parse(&new, "x").is_ok(), "{new}");
         assert_eq!(set(&new, &["sms.enabled=true"]).unwrap(), new);
         for wrong in ["sms", "sms=1", ".x=1", "version.x=1"] {
-            assert!(set(text, &[wrong]).is_err(), "{wrong}");
+            let Text { en, zh } = set(text, &[wrong]).unwrap_err();
+            assert!(en != zh && !zh.is_empty(), "{wrong}: {en}");
         }
     }
 
