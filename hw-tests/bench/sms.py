@@ -129,7 +129,7 @@ class Twinpost:
             f'[sms]\nenabled = true\nport = "{port}"\n[sms.numbers]\nallowed = ["+"]\n')
         self.child = spawn([TARGET / "twinpost", "sms", "--node", self.node], folder / "output")
         self.socket = socket.socket(socket.AF_UNIX)
-        path = self.node / "run" / "sms.sock"
+        path = self.node / "run" / "sms" / "sock"
         wait_until(path.exists, Deadline(20))
         self.socket.connect(str(path))
         self.lines = self.socket.makefile("rw")

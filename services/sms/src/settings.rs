@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The settings of the SMS process.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The Unix socket, such as `<node dir>/run/sms.sock`. Made with mode 0600.
+    /// The Unix socket, such as `<node dir>/run/sms/sock`. Made with mode 0600.
     pub socket: PathBuf,
     /// Folder of the spool, such as `<node dir>/sms`. Made when it is missing.
     pub folder: PathBuf,

@@ -113,13 +113,21 @@ impl Folder {
     pub fn search(&self) -> PathBuf {
         self.data().join("search")
     }
+    /// Sockets of the mail process: on the image nobody else can make one here.
+    pub fn mail_run(&self) -> PathBuf {
+        self.0.join("run").join("mail")
+    }
     /// The socket that `twinpost ctl` speaks to.
     pub fn socket(&self) -> PathBuf {
-        self.0.join("run").join("mail.sock")
+        self.mail_run().join("sock")
+    }
+    /// Sockets of the SMS process.
+    pub fn sms_run(&self) -> PathBuf {
+        self.0.join("run").join("sms")
     }
     /// The socket of the SMS process.
     pub fn sms_socket(&self) -> PathBuf {
-        self.0.join("run").join("sms.sock")
+        self.sms_run().join("sock")
     }
     /// The spool and journal of the SMS process: of this node alone.
     pub fn sms(&self) -> PathBuf {
@@ -139,7 +147,8 @@ impl Folder {
     }
     /// Makes the folders that belong to the node whatever it does, readable by the owner only.
     pub fn make(&self) -> std::io::Result<()> {
-        make_all(&[self.0.clone(), self.tls(), self.0.join("run"), self.sms(), self.modem()])
+        let run = self.0.join("run");
+        make_all(&[self.0.clone(), self.tls(), run, self.mail_run(), self.sms_run(), self.sms(), self.modem()])
     }
     /// Makes the folders of the mail. In a pair only the active may: elsewhere `data` is not there, and must not be.
     pub fn make_data(&self) -> std::io::Result<()> {

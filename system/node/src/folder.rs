@@ -64,8 +64,10 @@ impl People {
 /// The first that could not be made.
 pub fn prepare(node: &Path, run: &Path, people: &People) -> Result<(), Error> {
     let root = Uid::from_raw(0);
-    // sys_stat.h(0): 02000 gives the group on, 01000 lets nobody remove another's socket.
-    folder(run, root, people.group, 0o3770)?;
+    // sys_stat.h(0): 02000 gives the group on. Each program makes its sockets in a folder where nobody else can make or remove one; the group may connect.
+    folder(run, root, people.group, 0o2750)?;
+    folder(&run.join("mail"), people.mail, people.group, 0o2750)?;
+    folder(&run.join("sms"), people.sms, people.group, 0o2750)?;
     folder(node, root, people.group, 0o2750)?;
     folder(&node.join("tls"), root, people.group, 0o2750)?;
     folder(&node.join("pair"), root, people.group, 0o750)?;
@@ -123,6 +125,7 @@ mod tests {
 
     #[test]
     fn folders_are_made_once_and_kept() {
+        use std::os::unix::fs::MetadataExt;
         if !nix::unistd::geteuid().is_root() {
             // Only root may give files away; the image's boot is root, and so are the machines that test it.
             return;
@@ -134,11 +137,12 @@ mod tests {
             prepare(&node, &run, &people).unwrap();
             let mode = |path: &str| std::fs::metadata(node.join(path)).unwrap().permissions().mode() & 0o7777;
             assert_eq!([mode("."), mode("pair"), mode("pair/aside"), mode("data")], [0o2750, 0o750, 0o2750, 0o500]);
-            assert_eq!(mode("run"), 0o3770, "the link leads to the folder of the sockets");
+            assert_eq!(mode("run"), 0o2750, "the link leads to the folder of the sockets");
+            let owner = |path: &str| (std::fs::metadata(node.join(path)).unwrap().uid(), mode(path));
+            assert_eq!([owner("run/mail"), owner("run/sms")], [(4001, 0o2750), (4002, 0o2750)]);
             std::fs::write(node.join("appliance.toml"), "version = 1\n").unwrap();
         }
         let about = std::fs::metadata(node.join("appliance.toml")).unwrap();
-        use std::os::unix::fs::MetadataExt;
         assert_eq!((about.gid(), about.mode() & 0o777), (4000, 0o640));
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -1,6 +1,11 @@
 //! The node's end of the control socket.
+//!
+//! On the image the parts of a node have users of their own and one group, which may connect: the pair daemon is root, and the modem's process asks how
+//! mail is, for an administrator's telephone. Whoever connects is known by the kernel's word (unix(7), SO_PEERCRED); what changes or shows
+//! anything is done for root and for this process's own user alone.
 
 use super::{ATTACHMENT_MAX, Answer, Failure, LINE_MAX, Office, Request};
+use crate::cli::Order;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +51,13 @@ pub async fn serve(socket: &Path, office: Arc<Office>, stop: CancellationToken) 
     Ok(())
 }
 
+/// Whether this user may give this order.
+fn may(uid: u32, own: u32, order: &Order) -> bool {
+    uid == 0 || uid == own || matches!(order, Order::Status)
+}
+
 async fn answer(stream: UnixStream, office: &Office) -> std::io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -57,6 +68,11 @@ async fn answer(stream: UnixStream, office: &Office) -> std::io::Result<()> {
             return send(&mut writer, &Answer::Failed(Failure::because(format!("this is not an order: {error}")))).await;
         }
     };
+    if !may(uid, nix::unistd::geteuid().as_raw(), &request.order) {
+        tracing::warn!(uid, actor = request.actor, "an order of a user who may not give it");
+        let why = "this order is for the administrator of the node: give it as root, or as the user of the mail process";
+        return send(&mut writer, &Answer::Failed(Failure::because(why))).await;
+    }
     if request.attachment_bytes > ATTACHMENT_MAX {
         let failure = Failure::because(format!("the file is larger than {} MiB", ATTACHMENT_MAX >> 20));
         return send(&mut writer, &Answer::Failed(failure)).await;
@@ -78,4 +94,19 @@ async fn send(writer: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> std
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     writer.write_all(&line).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_part_may_ask_how_mail_is_and_nothing_else() {
+        let reset = Order::Account(crate::cli::AccountOrder::List { domain: None });
+        for (uid, order, allowed) in
+            [(0, &reset, true), (4001, &reset, true), (4002, &reset, false), (4002, &Order::Status, true)]
+        {
+            assert_eq!(may(uid, 4001, order), allowed, "{uid} {order:?}");
+        }
+    }
 }
