@@ -31,7 +31,7 @@ build: need-cargo
 image: need-cargo ## The appliance image, from Debian packages and this repository; says where it is (OUT=folder, KEY=file that signs its update)
 	@hw-tests/need image
 	$(CARGO) build --release --quiet -p twinpost -p twinpost-image
-	@CARGO="$(CARGO)" $(TARGET)/release/twinpost-image build --binary $(TARGET)/release/twinpost --key "$(KEY)" $(if $(OUT),--out "$(OUT)")
+	@CARGO="$(CARGO)" $(TARGET)/release/twinpost-image build --binary $(TARGET)/release/twinpost $(if $(KEY),--key "$(KEY)") $(if $(OUT),--out "$(OUT)")
 
 test: need-cargo ## Everything: lints, unit and property tests, model and simulator of the pair, crash harness, real clients, faults
 	@hw-tests/need test

@@ -19,6 +19,9 @@ const SOURCES: &str = "/etc/apt";
 /// Time that package scripts see. All times of the image are set later, so this may be the same for every release, and with it the archive.
 const EPOCH_S: u64 = 1_700_000_000;
 
+/// Why a person who is not root cannot make the archive.
+const NO_MODE: &str = "needs root, or a user namespace with more than one user: the package uidmap, and lines for you in /etc/subuid and \
+                       /etc/subgid (as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 YOU). Nothing but this step needs it";
 /// Archives kept: the present one and the one before it.
 const BASES: usize = 2;
 /// How the archive is made; another way is another archive.
@@ -49,7 +52,7 @@ pub fn archive(recipe: &Recipe, cache: &Path, fresh: bool, step: &Step) -> Resul
     // mmdebstrap reads all of it before it does anything else, and closes it if it does not like its arguments; then its message counts.
     let given = pipe.write_all(sources.as_bytes());
     drop(pipe);
-    let mut said = Vec::new();
+    let mut said: Vec<String> = Vec::new();
     for line in BufReader::new(child.stderr.take().expect("stderr was asked for")).lines() {
         let line = line.map_err(io("cannot read what mmdebstrap says while writing", &partial))?;
         if let Some(what) = line.strip_prefix("I: ") {
@@ -62,6 +65,9 @@ pub fn archive(recipe: &Recipe, cache: &Path, fresh: bool, step: &Step) -> Resul
         stdout: Vec::new(),
         stderr: said.join("\n").into_bytes(),
     };
+    if said.iter().any(|line| line.contains("unable to pick chroot mode")) {
+        return Err(Error::Program { program: "mmdebstrap".into(), why: NO_MODE.into() });
+    }
     program::check(&command, output)?;
     given.map_err(io("cannot give the package sources to mmdebstrap for", &partial))?;
     std::fs::rename(&partial, &path).map_err(io("cannot rename to", &path))?;
