@@ -211,19 +211,45 @@ fn every_unit_is_started_by_somebody() {
     assert_eq!(missing, ["twinpost-mail.service", "twinpost-reset.service"]);
 }
 
+/// As the kernel reads rules, or their grammar only where nobody may ask it.
+fn sound_rules(file: &Path) {
+    let output = Command::new("nft").arg("-c").arg("-f").arg(file).output().expect("the package nftables is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || said.contains("Operation not permitted"), "{}: {said}", file.display());
+}
+
 #[test]
 fn the_rules_of_the_packet_filter_are_sound_and_drop_by_default() {
-    let file = Path::new(HERE).join("files/etc/nftables.conf");
-    let text = fs::read_to_string(&file).unwrap();
-    let rules: Vec<_> = lines(&text).collect();
-    for hook in ["input", "forward"] {
-        let chain = format!("type filter hook {hook} priority filter; policy drop;");
-        assert!(rules.contains(&chain.as_str()), "{chain}");
+    let files = ["files/etc/nftables.conf", "files/usr/share/twinpost/closed.nft"].map(|file| Path::new(HERE).join(file));
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        let rules: Vec<_> = lines(&text).collect();
+        for hook in ["input", "forward"] {
+            let chain = format!("type filter hook {hook} priority filter; policy drop;");
+            assert!(rules.contains(&chain.as_str()), "{}: {chain}", file.display());
+        }
+        // The pair daemon's lease is a table of its own: it must survive a reload of this file, and no rule here may come before it.
+        assert!(!text.contains("flush ruleset") && !text.contains("priority raw;"), "{text}");
+        sound_rules(file);
     }
-    // The pair daemon's lease is a table of its own: it must survive a reload of this file, and no rule here may come before it.
-    assert!(!text.contains("flush ruleset") && !text.contains("priority raw;"), "{text}");
-    let output = Command::new("nft").arg("-c").arg("-f").arg(&file).output().expect("the package nftables is installed");
-    let said = String::from_utf8_lossy(&output.stderr);
-    // Only root may ask the kernel; the grammar is checked before.
-    assert!(output.status.success() || said.contains("Operation not permitted"), "{said}");
+    // The one that stands when the rules do not load: no port, no set, nothing that needs a module.
+    let closed = fs::read_to_string(&files[1]).unwrap();
+    for word in ["dport", "set ", "limit", "ct state", "counter", "reject"] {
+        assert!(!lines(&closed).any(|line| line.contains(word)), "{word}");
+    }
+}
+
+#[test]
+fn the_kernel_speaks_where_the_boards_have_their_console() {
+    let recipe = fs::read_to_string(Path::new(HERE).join("recipe/kernel.toml")).unwrap();
+    assert!(recipe.contains("console=ttyS0,115200n8"), "{recipe}");
+    let boards = twinpost_board::Boards::load_all(&Path::new(HERE).join("../board")).boards;
+    assert!(boards.len() > 3);
+    for board in boards {
+        let name = board.full_name();
+        let Some(console) = board.serials.get(&twinpost_board::SerialRole::Console) else { continue };
+        // The port of ttyS0. A board with another console loses the words of kernel and first program on its serial line (they stay on the
+        // screen): say so in its description, and here.
+        assert_eq!((console.at.to_string().as_str(), console.baud), ("I/O 0x3f8", 115_200), "{name}");
+    }
 }

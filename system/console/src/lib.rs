@@ -34,6 +34,30 @@ pub use words::{Unclosed, split};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What the first program of this start of the machine reported: it came from an installer medium.
+fn is_installer(report: &std::path::Path) -> bool {
+    let report: Option<serde_json::Value> = std::fs::read(report).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    report.is_some_and(|report| report["install"] == true)
+}
+
+/// How a serial line is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Serial {
+    /// Speed in bit/s.
+    pub baud: u32,
+    /// Flow control by RTS and CTS.
+    pub rts_cts: bool,
+}
+
+/// The serial line of a terminal, as `twinpost boot` found it on the board.
+fn serial_of(report: &serde_json::Value, tty: &std::path::Path) -> Option<Serial> {
+    let ports = report.pointer("/roles/serial")?.as_array()?;
+    let port =
+        ports.iter().find(|port| port["role"] == "console" && port["device"].as_str().map(std::path::Path::new) == Some(tty))?;
+    let rts_cts = port["flow"] == "rts-cts";
+    Some(Serial { baud: u32::try_from(port["baud"].as_u64()?).ok()?, rts_cts })
+}
+
 /// Where the console speaks, and for which node.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -45,6 +69,8 @@ pub struct Settings {
     pub node_folder: PathBuf,
     /// What `twinpost boot` found (JSON).
     pub boot_report: PathBuf,
+    /// This is an installer: its menu is another one.
+    pub installer: bool,
     /// The servers asked by the name test.
     pub resolv_conf: PathBuf,
     /// Version shown in the first line.
@@ -64,6 +90,7 @@ impl Settings {
             program,
             node_folder,
             boot_report: "/run/twinpost/boot.json".into(),
+            installer: is_installer("/run/twinpost/init.json".as_ref()),
             resolv_conf: "/etc/resolv.conf".into(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             orders: true,
@@ -75,8 +102,30 @@ impl Settings {
         let name = self.tty.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name.strip_prefix("tty").is_none_or(|rest| !rest.chars().all(|c| c.is_ascii_digit()))
     }
+    /// What the board says of this terminal's line; a screen has none.
+    fn serial(&self) -> Option<Serial> {
+        let report = std::fs::read(&self.boot_report).ok()?;
+        serial_of(&serde_json::from_slice(&report).ok()?, &self.tty)
+    }
     /// Name of the terminal in the log and in the audit trail.
     fn name(&self) -> &str {
         self.tty.file_name().and_then(|name| name.to_str()).unwrap_or("console")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_the_line_that_the_board_gives_it() {
+        let report = serde_json::json!({"roles": {"serial": [
+            {"role": "heartbeat", "device": "/dev/ttyS0", "baud": 115_200, "flow": "none"},
+            {"role": "console", "device": "/dev/ttyS1", "baud": 57_600, "flow": "rts-cts"},
+        ]}});
+        assert_eq!(serial_of(&report, "/dev/ttyS1".as_ref()), Some(Serial { baud: 57_600, rts_cts: true }));
+        assert_eq!(serial_of(&report, "/dev/ttyS0".as_ref()), None, "another's line");
+        assert_eq!(serial_of(&report, "/dev/tty1".as_ref()), None, "a screen");
+        assert_eq!(serial_of(&serde_json::Value::Null, "/dev/ttyS1".as_ref()), None);
     }
 }

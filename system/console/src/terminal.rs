@@ -1,10 +1,12 @@
 //! A terminal, or another file that can be waited for, and the raw mode of a terminal.
 //!
-//! Contract: the mode that was found is put back at the end. Speed and framing are left as they are: the kernel's own console set
-//! them. Carrier is ignored (CLOCAL), so that a cable may be pulled and put back.
+//! Contract: the mode that was found is put back at the end. Speed and flow control are the board's, where it says them; else they are left as the
+//! kernel's own console set them. Carrier is ignored (CLOCAL), so that a cable may be pulled and put back.
 
-use crate::Error;
-use nix::sys::termios::{ControlFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use crate::{Error, Serial};
+use nix::sys::termios::{
+    BaudRate, ControlFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, cfsetspeed, tcgetattr, tcsetattr,
+};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -39,6 +41,21 @@ impl Line {
     }
 }
 
+/// termios(3): the speeds of serial lines that boards have.
+fn speed(baud: u32) -> Option<BaudRate> {
+    Some(match baud {
+        9600 => BaudRate::B9600,
+        19_200 => BaudRate::B19200,
+        38_400 => BaudRate::B38400,
+        57_600 => BaudRate::B57600,
+        115_200 => BaudRate::B115200,
+        230_400 => BaudRate::B230400,
+        460_800 => BaudRate::B460800,
+        921_600 => BaudRate::B921600,
+        _ => return None,
+    })
+}
+
 /// The terminal of the console.
 #[derive(Debug)]
 pub(crate) struct Terminal {
@@ -50,7 +67,7 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Opens it and sets its mode.
-    pub(crate) fn open(tty: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(tty: &Path, serial: Option<Serial>) -> Result<Self, Error> {
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -65,6 +82,11 @@ impl Terminal {
         raw.control_flags &= !ControlFlags::HUPCL;
         raw.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
         raw.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+        if let Some(Serial { baud, rts_cts }) = serial {
+            let speed = speed(baud).ok_or_else(|| set(io::Error::other(format!("{baud} bit/s is no speed of a serial line"))))?;
+            cfsetspeed(&mut raw, speed).map_err(|e| set(e.into()))?;
+            raw.control_flags.set(ControlFlags::CRTSCTS, rts_cts);
+        }
         tcsetattr(&file, SetArg::TCSANOW, &raw).map_err(|e| set(e.into()))?;
         let line = Line::new(OwnedFd::from(file)).map_err(set)?;
         Ok(Self { line, found: found.into(), tty: tty.to_owned() })
@@ -90,5 +112,28 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         // The terminal may be gone; then nobody misses its mode.
         let _ = tcsetattr(self.line.0.get_ref(), SetArg::TCSANOW, &Termios::from(self.found));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::pty::openpty;
+    use nix::sys::termios::cfgetospeed;
+
+    #[tokio::test]
+    async fn a_line_gets_the_boards_speed_and_its_own_back() {
+        let pty = openpty(None, None).unwrap();
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&pty.slave))).unwrap();
+        let now = || cfgetospeed(&tcgetattr(&pty.slave).unwrap());
+        let before = now();
+        let terminal = Terminal::open(&name, Some(Serial { baud: 57_600, rts_cts: true })).unwrap();
+        assert_eq!(now(), BaudRate::B57600);
+        assert!(tcgetattr(&pty.slave).unwrap().control_flags.contains(ControlFlags::CRTSCTS));
+        drop(terminal);
+        assert_eq!(now(), before);
+        assert!(Terminal::open(&name, Some(Serial { baud: 7, rts_cts: false })).is_err());
+        drop(Terminal::open(&name, None).unwrap());
+        assert_eq!(now(), before, "a screen has none");
     }
 }
