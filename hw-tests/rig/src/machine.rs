@@ -45,13 +45,23 @@ pub struct Options {
     pub clock_offset_s: i64,
     /// It has a USB port.
     pub usb: bool,
+    /// A stick that is in it when the machine gets power, to be started from; it is not written.
+    pub stick: Option<PathBuf>,
     /// Every write is logged beside the disk (`blklogwrites`), for a power cut that loses what was not flushed.
     pub log_writes: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { start: Start::Kernel(0), memory_mib: 768, words: String::new(), clock_offset_s: 0, usb: false, log_writes: false }
+        Self {
+            start: Start::Kernel(0),
+            memory_mib: 768,
+            words: String::new(),
+            clock_offset_s: 0,
+            usb: false,
+            stick: None,
+            log_writes: false,
+        }
     }
 }
 
@@ -378,7 +388,7 @@ impl Machine {
             let Some(disk) = disk else { continue };
             let (block, mut device) = self.plug(bay, disk);
             if options.start == Start::Uefi {
-                device["bootindex"] = bay.into();
+                device["bootindex"] = (bay + 1).into();
             }
             add(&["-blockdev", &block.to_string(), "-device", &device.to_string()]);
         }
@@ -391,8 +401,14 @@ impl Machine {
         add(&["-netdev", &cable]);
         add(&["-device", &format!("virtio-net-pci,netdev=pair,id=nic-pair,romfile=,addr=8,mac=52:54:00:00:01:0{number}")]);
         add(&["-device", "i6300esb,addr=9", "-action", "watchdog=reset", "-device", "virtio-rng-pci,addr=4"]);
-        if options.usb {
+        if options.usb || options.stick.is_some() {
             add(&["-device", "qemu-xhci,id=usb,addr=11"]);
+        }
+        if let Some(stick) = &options.stick {
+            let file = json!({ "driver": "file", "filename": stick });
+            let block = json!({ "node-name": "stick", "driver": "raw", "read-only": true, "file": file });
+            add(&["-blockdev", &block.to_string()]);
+            add(&["-device", "usb-storage,bus=usb.0,drive=stick,id=stick-device,removable=on,bootindex=0"]);
         }
         for (index, line) in ["console", "heartbeat", "modem"].iter().enumerate() {
             let log = if index == 0 {

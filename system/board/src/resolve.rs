@@ -13,6 +13,17 @@ impl Board {
     /// Finds the parts of this machine under this /sys.
     #[must_use]
     pub fn resolve(&self, sys: &Path) -> Roles {
+        self.find(sys, Free::Left)
+    }
+
+    /// The same for an installer: where the board does not say which bays it has, every disk of the machine is one, blank ones too. What
+    /// becomes of them is decided by a person, who sees them named.
+    #[must_use]
+    pub fn resolve_to_install(&self, sys: &Path) -> Roles {
+        self.find(sys, Free::Shown)
+    }
+
+    fn find(&self, sys: &Path, free: Free) -> Roles {
         let sys = Sys::new(sys);
         let found = Found {
             net: sys.devices("class/net").into_iter().filter(|d| !d.way.is_empty()).collect(),
@@ -24,7 +35,7 @@ impl Board {
         let mut roles = Roles { board: self.full_name(), ..Roles::default() };
         found.network(self, &mut roles);
         found.serial_ports(self, &mut roles);
-        found.disks(self, &mut roles);
+        found.disks(self, free, &mut roles);
         found.watchdog(self, &mut roles);
         found.readings(self, &mut roles);
         if let Some(version) = self.tpm {
@@ -45,6 +56,13 @@ impl Board {
         }
         roles
     }
+}
+
+/// Disks of an unknown machine that do not carry Twinpost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Free {
+    Left,
+    Shown,
 }
 
 impl Roles {
@@ -227,7 +245,7 @@ impl Found {
         }
     }
 
-    fn disks(&self, board: &Board, roles: &mut Roles) {
+    fn disks(&self, board: &Board, free: Free, roles: &mut Roles) {
         for bay in &board.bays {
             let device = self.disk_in(bay).map(|name| Path::new("/dev").join(name));
             if device.is_none() {
@@ -250,12 +268,18 @@ impl Found {
             roles.bays.push(BayNow::of(bay, device, self.led_of(bay), board.boot.contains(&bay.number)));
         }
         if board.careful.own_disks {
-            self.own_disks(roles);
+            self.own_disks(free, roles);
         }
     }
 
-    /// The careful board's bays: disks that carry our partitions already.
-    fn own_disks(&self, roles: &mut Roles) {
+    /// The careful board's bays: disks that carry our partitions already; for an installer, all. What is plugged in by USB is no bay.
+    fn own_disks(&self, free: Free, roles: &mut Roles) {
+        let usb = |disk: &&Device| {
+            let bus = |folder: &String| folder.strip_prefix("usb").is_some_and(|n| n.parse::<u8>().is_ok());
+            disk.folders.iter().any(bus)
+        };
+        // An empty card reader or drive is a disk without a size.
+        let empty = |disk: &&Device| disk.number("size").unwrap_or(0) == 0;
         let ours = |disk: &&Device| {
             let parts = std::fs::read_dir(&disk.path).into_iter().flatten().flatten();
             parts
@@ -263,7 +287,10 @@ impl Found {
                 .filter_map(|part| attribute(&part.path().join("uevent")))
                 .any(|u| u.lines().any(|l| l.starts_with("PARTNAME=twinpost-")))
         };
-        let mut disks: Vec<&Device> = self.block.iter().filter(|d| !d.way.is_empty()).filter(ours).collect();
+        let mut disks: Vec<&Device> = match free {
+            Free::Left => self.block.iter().filter(|d| !d.way.is_empty() && !usb(d)).filter(ours).collect(),
+            Free::Shown => self.block.iter().filter(|d| !d.way.is_empty() && !usb(d) && !empty(d)).collect(),
+        };
         disks.sort_by_key(|d| (d.way.clone(), ata_port(d), d.path.clone()));
         for (number, disk) in (1..).zip(&disks) {
             let at = disk.way.last().map(ToString::to_string).unwrap_or_default();
@@ -276,6 +303,14 @@ impl Found {
                 led: None,
                 boot: true,
             });
+        }
+        if free == Free::Shown {
+            roles.say(
+                "bay",
+                "the bays of this machine are unknown: all its disks are shown; know them by their serial numbers",
+                "未知此机器的盘位：列出全部硬盘，请以序列号辨认",
+            );
+            return;
         }
         roles.say(
             "bay",

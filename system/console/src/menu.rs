@@ -56,8 +56,14 @@ impl Menu {
     /// The main menu.
     pub(crate) fn screen(&self) -> String {
         let mut page = format!("{}\n\n", self.place.title);
-        for entry in Entry::ALL {
-            page.push_str(&format!(" {:2}  {}\n", entry.number(), entry.title(self.tongue)));
+        if self.place.installer {
+            page.push_str(self.tongue.say(
+                "This machine was started from an installer medium. Nothing is written before you agree to it.\n\n",
+                "本机从安装介质启动。在您确认之前不会写入任何数据。\n\n",
+            ));
+        }
+        for (number, entry) in Entry::all(self.place.installer) {
+            page.push_str(&format!(" {number:2}  {}\n", entry.title(self.tongue)));
         }
         if self.place.chinese {
             page.push_str(self.tongue.say("  l  中文\n", "  l  English\n"));
@@ -88,9 +94,9 @@ impl Menu {
             return vec![Step::Say(format!("\n{}", self.screen()))];
         }
         if line.bytes().all(|b| b.is_ascii_digit()) {
-            let entry = Entry::ALL.into_iter().find(|entry| entry.number().to_string() == line);
+            let entry = Entry::all(self.place.installer).find(|(number, _)| number.to_string() == line);
             return match entry {
-                Some(entry) => self.go(entry.open(self.tongue)),
+                Some((_, entry)) => self.go(entry.open(self.tongue)),
                 None => vec![Step::Say(format!("{}\n", self.tongue.say("There is no such number.", "没有这个编号。")))],
             };
         }

@@ -19,9 +19,11 @@ type Gathering = Pin<Box<dyn Future<Output = Vec<Answer>> + Send>>;
 /// # Errors
 /// The terminal cannot be used, or went away.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), Error> {
-    let terminal = Terminal::open(&settings.tty)?;
-    let title = format!("Twinpost {} - {}", settings.version, settings.name());
-    let mut session = Session::new(Place { title, orders: settings.orders, chinese: settings.has_chinese() });
+    let terminal = Terminal::open(&settings.tty, settings.serial())?;
+    let (installer, chinese) = (settings.installer, settings.has_chinese());
+    let what = if installer { "Twinpost installer" } else { "Twinpost" };
+    let title = format!("{what} {} - {}", settings.version, settings.name());
+    let mut session = Session::new(Place { title, orders: settings.orders, chinese, installer });
     let mut work = Work { settings: &settings, out: VecDeque::new(), running: None, gathering: None };
     tracing::info!(tty = settings.name(), orders = settings.orders, "the console is ready");
     let effects = session.start();

@@ -72,6 +72,8 @@ pub struct Place {
     pub orders: bool,
     /// The terminal can show Chinese.
     pub chinese: bool,
+    /// The menu of the installer.
+    pub installer: bool,
 }
 
 /// One terminal's conversation.

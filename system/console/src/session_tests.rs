@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 fn session() -> Session {
-    Session::new(Place { title: "Twinpost".into(), orders: true, chinese: true })
+    Session::new(Place { title: "Twinpost".into(), orders: true, chinese: true, installer: false })
 }
 
 /// What was written, and what else happened.
@@ -54,7 +54,7 @@ fn what_a_program_cannot_have_is_refused_in_its_frame() {
     assert_eq!(split(s.bytes(b"@2\r")).0, "\x022\r\nno order\r\n\x032 127\r\n\r\ntwinpost> ");
     let long = format!("@3 {}\r", "a".repeat(LINE_MAX));
     assert!(split(s.bytes(long.as_bytes())).0.ends_with("\x023\r\nthe line is too long\r\n\x033 127\r\n\r\ntwinpost> "));
-    let mut s = Session::new(Place { title: String::new(), orders: false, chinese: false });
+    let mut s = Session::new(Place { title: String::new(), orders: false, chinese: false, installer: false });
     let (text, rest) = split(s.bytes(b"@4 status\r"));
     assert!(text.starts_with("\x024\r\norders are switched off") && text.contains("\x034 127\r\n") && rest.is_empty(), "{text}");
     assert!(split(s.bytes(b"status\r")).1.is_empty());
@@ -126,7 +126,7 @@ fn chinese_where_the_terminal_has_it() {
     let mut s = session();
     assert!(split(s.bytes(b"l\r")).0.contains("重启本节点"));
     assert_eq!(s.tongue(), Tongue::Chinese);
-    let mut screen = Session::new(Place { title: String::new(), orders: true, chinese: false });
+    let mut screen = Session::new(Place { title: String::new(), orders: true, chinese: false, installer: false });
     assert!(split(screen.start()).0.is_ascii());
     assert_eq!(split(screen.bytes(b"l\r")).1, person("l"));
 }

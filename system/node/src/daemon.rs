@@ -10,8 +10,11 @@ mod both;
 mod care;
 mod disks;
 mod facts;
+mod firewall;
 mod health;
+mod installer;
 mod link;
+mod memory;
 mod power;
 mod report;
 mod trial;
@@ -23,6 +26,7 @@ use crate::folder::{self, GROUP};
 use crate::render::boot::Sys;
 use crate::server::{self, Office};
 use crate::setup;
+use firewall::Firewall;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -46,6 +50,8 @@ pub struct Settings {
     pub boot_report: PathBuf,
     /// What the initramfs found.
     pub init_report: PathBuf,
+    /// How the packet filter is.
+    pub firewall: Firewall,
 }
 
 impl Settings {
@@ -57,6 +63,7 @@ impl Settings {
             socket: SOCKET.into(),
             boot_report: crate::api::BOOT_REPORT.into(),
             init_report: crate::api::INIT_REPORT.into(),
+            firewall: Firewall::default(),
         }
     }
 
@@ -86,25 +93,34 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Erro
     let group = nix::unistd::Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
     let listener =
         server::listen(&settings.socket, group).map_err(|source| Error::Socket { path: settings.socket.clone(), source })?;
-    let machine =
-        Arc::new(Machine { settings, doing: Mutex::new(None), verdict: watch::Sender::new(Verdict::NotYet(Vec::new())) });
-    machine.prepare_folder();
+    let verdict = watch::Sender::new(Verdict::NotYet(Vec::new()));
+    let machine = Arc::new(Machine { settings, medium: Sys::default().medium(), doing: Mutex::new(None), verdict });
+    if machine.medium.is_none() {
+        machine.prepare_folder();
+    }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(version = machine.settings.version, pid = std::process::id(), "the machine takes orders");
-    let judging = tokio::spawn(health::watch(machine.clone(), stop.clone()));
-    let trying = tokio::spawn(trial::run(machine.clone()));
-    let updating = tokio::spawn(both::resume(machine.clone()));
+    // An installer is no node: nothing of it is judged, tried or told.
+    let work: Vec<_> = match machine.medium {
+        Some(_) => Vec::new(),
+        None => vec![
+            tokio::spawn(health::watch(machine.clone(), stop.clone())),
+            tokio::spawn(firewall::watch(machine.clone(), stop.clone())),
+            tokio::spawn(trial::run(machine.clone())),
+            tokio::spawn(both::resume(machine.clone())),
+        ],
+    };
     server::serve(listener, machine, stop).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    judging.abort();
-    trying.abort();
-    updating.abort();
+    work.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }
 
 /// The machine of this node.
 struct Machine {
     settings: Settings,
+    /// The medium that this installer was started from; none: this is a node.
+    medium: Option<PathBuf>,
     /// What is being done to it.
     doing: Mutex<Option<Text>>,
     /// Whether it is well.
@@ -152,6 +168,9 @@ impl Machine {
     async fn answer(&self, request: Request, step: &(dyn Fn(Step) + Send + Sync)) -> Result<Done, Refused> {
         let socket = self.settings.pair_socket();
         let say = |what: Text| step(Step { what, done: 0, of: 0 });
+        if self.medium.is_some() {
+            installer::allow(&request)?;
+        }
         match request {
             Request::Status => {
                 let verdict = self.verdict.borrow().clone();
@@ -178,7 +197,7 @@ impl Machine {
             }
             Request::DisksInstall { source, bays, erase, go } => {
                 let _turn = self.turn_if(go, || Text::new("the system is installed", "正在安装系统"))?;
-                let source = source.ok_or_else(no_medium)?;
+                let source = source.or_else(|| self.medium.clone()).ok_or_else(no_medium)?;
                 let options = Options { bays, erase, single: false };
                 disks::order(Order::Install { source, options }, go, step).await
             }
@@ -242,7 +261,10 @@ impl Machine {
 }
 
 fn no_medium() -> Refused {
-    Refused::one(Text::new("name the medium: --source DEVICE", "请指定安装介质：--source 设备"))
+    Refused::one(Text::new(
+        "this machine was not started from an installer: start it from one, or name the medium (--source DEVICE)",
+        "本机不是从安装介质启动的：请从安装介质启动，或指定介质（--source 设备）",
+    ))
 }
 
 /// The unit of the pair daemon.

@@ -9,6 +9,7 @@ pub mod client;
 
 pub mod daemon;
 
+pub mod filter;
 pub mod folder;
 
 pub mod render;

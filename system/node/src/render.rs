@@ -9,7 +9,7 @@
 pub mod boot;
 mod devices;
 mod files;
-mod firewall;
+pub mod firewall;
 pub mod network;
 #[cfg(test)]
 mod tests;

@@ -78,6 +78,21 @@ fn a_machine_boots_to_its_names_and_its_network_and_says_what_it_lacks() {
     assert!(done.is_ok(), "see above");
 }
 
+/// An `nft` that has the rules of the image loaded.
+fn filter(dir: &Path) -> std::path::PathBuf {
+    let script = dir.join("nft");
+    let chain = r#"{"chain": {"name": "input", "hook": "input", "policy": "drop"}}, {"set": {"name": "lan_tcp"}}"#;
+    write(&script, &format!("#!/bin/sh\necho '{{\"nftables\": [{chain}]}}'\n"));
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script
+}
+
+/// A switch of the kernel for IPv6 on a port.
+fn switch(port: &str, name: &str) -> String {
+    // /proc/sys/net is the one of the reading thread's namespace.
+    fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{port}/{name}")).unwrap().trim().to_owned()
+}
+
 fn inside(dir: &Path) {
     let at = |name: &str| dir.join(name);
     let sys = Sys {
@@ -89,7 +104,9 @@ fn inside(dir: &Path) {
         node: at("node"),
         changes: at("board.toml"),
         report: at("root/run/twinpost/boot.json"),
+        init_report: at("root/run/twinpost/init.json"),
         modprobe: Program::new("true"),
+        nft: Program::new(filter(dir)),
         parts_wait: Duration::ZERO,
         ..Sys::default()
     };
@@ -105,6 +122,7 @@ fn inside(dir: &Path) {
     for part in ["serial.modem", "bay.1", "bay.2"] {
         assert!(codes.contains(&("part_missing", Some(part))), "{part} is not in {codes:?}");
     }
+    assert_eq!((switch("lan", "accept_ra"), switch("pair", "accept_ra")), ("0".into(), "0".into()), "nothing from strangers");
     let names = ip("-br link show");
     assert!(names.contains("lan@") && names.contains("pair@"), "{names}");
     let saved: BootReport = serde_json::from_str(&fs::read_to_string(&sys.report).unwrap()).unwrap();
@@ -124,6 +142,7 @@ fn inside(dir: &Path) {
     assert_eq!((report.node.as_deref(), report.host_name.as_str(), report.set_up), (Some("b"), "twinpost-b", false));
     let document = report.faults.iter().find(|f| f.code == "document").expect("7 hops are outside the limits");
     assert!(document.text.en.contains("appliance.toml:2: smtp.max_hops"), "{document:?}");
+    assert_eq!((switch("lan", "accept_ra"), switch("pair", "accept_ra")), ("1".into(), "0".into()));
     let address = |of: &str| ip(&format!("-o -4 addr show dev {of}"));
     assert!(
         address("lan").contains("192.0.2.12/24") && address("pair").contains("169.254.77.2/30"),
@@ -142,13 +161,33 @@ fn inside(dir: &Path) {
     write(&orders, "#!/bin/sh\necho \"$@\" >> \"${0%/*}/ordered\"\n");
     fs::set_permissions(&orders, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     write(&sys.changes, "[serial.heartbeat]\nio = 0x3f8\n[serial.console]\nio = 0x2f8\n");
+    write(&sys.sys.join("class/tty/ttyS0/console"), "Y");
     run(&Sys { systemctl: Program::new(&orders), ..sys.clone() });
+    assert_eq!(fs::read_to_string(sys.sys.join("class/tty/ttyS0/console")).unwrap(), "N", "the kernel lets go of the heartbeat");
     let ordered = fs::read_to_string(dir.join("ordered")).unwrap();
     assert_eq!(ordered, "mask --runtime twinpost-console@ttyS0.service\n--no-block start twinpost-console@ttyS1.service\n");
     fs::remove_file(&sys.changes).unwrap();
 
     // A driver that cannot be loaded is told, and nothing else suffers.
-    let report = run(&Sys { modprobe: Program::new("false"), ..sys });
+    let report = run(&Sys { modprobe: Program::new("false"), ..sys.clone() });
     assert!(report.faults.iter().any(|f| f.code == "watchdog" && f.text.en.contains("i6300esb")), "{:?}", report.faults);
     assert_eq!(report.node.as_deref(), Some("b"));
+
+    // Without a packet filter the LAN is not switched on; the cable is.
+    ip("link set lan down");
+    ip("link set pair down");
+    let report = run(&Sys { nft: Program::new("false"), ..sys.clone() });
+    assert!(
+        report.faults.iter().any(|f| f.code == "firewall" && f.text.en.contains("stays switched off")),
+        "{:?}",
+        report.faults
+    );
+    let up = |port: &str| ip(&format!("-o link show {port}")).split(['<', '>', ',']).any(|flag| flag == "UP");
+    assert!(!up("lan") && up("pair"));
+
+    // An installer touches no disk, keeps nothing and complains of neither.
+    write(&sys.init_report, r#"{"install": true, "legs": [{"device": "sdb2", "disk": "sdb", "ok": true}]}"#);
+    let report = run(&sys);
+    assert_eq!((report.installer.as_deref(), report.disks.running.len()), (Some(sys.dev.join("sdb").as_path()), 0));
+    assert!(!report.faults.iter().any(|f| f.code == "state_volatile"), "{:?}", report.faults);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use twinpost_rig::pair::{Sending, TAKEOVER};
-use twinpost_rig::qemu::Settings;
+use twinpost_rig::qemu::{Disks, Settings};
 use twinpost_rig::wait::until;
 use twinpost_rig::{Cable, Capability, Fault, Image, Observers, Pair, Qemu, Rig, Timeline, desk, found, other};
 
@@ -168,6 +168,14 @@ impl Ground {
     /// The next scenario gets a new pair.
     pub fn used_up(&mut self) {
         self.pair = None;
+    }
+
+    /// Machines of their own, with the image on the first disk of each; none has power. The pair that lived ends: a rig has its addresses.
+    pub fn apart(&mut self, name: &str) -> Result<Qemu, Box<dyn Error>> {
+        self.used_up();
+        let folder = self.folder.join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        Ok(Qemu::prepare(Settings { folder, ..self.settings.clone() }, &Disks::Fresh, self.timeline.clone())?)
     }
 
     /// Remembers a figure for docs/benchmarks.md.

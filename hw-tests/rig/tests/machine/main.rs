@@ -16,6 +16,7 @@ mod clock;
 mod crash;
 mod disks;
 mod ground;
+mod install;
 mod links;
 mod mirror;
 mod power;
@@ -37,6 +38,7 @@ fn scenarios() -> Vec<Scenario> {
         crash::all(),
         mirror::all(),
         disks::all(),
+        install::all(),
         clock::all(),
         state::all(),
         power::all(),

@@ -104,6 +104,20 @@ fn an_unknown_machine_gets_a_lan_and_its_own_disks_and_nothing_that_could_do_har
     assert_eq!(bays, [(1, Some(Path::new("/dev/sdb")), "AHCI 00:17.0 port 2")]);
     assert_eq!(missing(&roles), ["nic.pair", "serial.heartbeat", "bay"]);
 
+    // An installer shows every disk of the machine but its own stick, and no empty drive.
+    let stick = tree.disk("0000:00:14.0", "usb1/1-2/1-2:1.0/host9/target9:0:0/9:0:0:0/block", "sdc");
+    tree.partition(&stick, "sdc1", "twinpost-esp");
+    tree.write(&format!("{stick}/size"), "3932160\n");
+    for (disk, sectors) in [("sda", "3907029168"), ("sdb", "3907029168")] {
+        tree.write(&format!("class/block/{disk}/size"), sectors);
+    }
+    tree.disk("0000:00:1d.0", "nvme/nvme0", "nvme0n1");
+    let disks = |roles: Roles| roles.bays.into_iter().filter_map(|bay| bay.device).collect::<Vec<_>>();
+    let shown = detected.board.resolve_to_install(tree.root());
+    assert_eq!(missing(&shown), ["nic.pair", "serial.heartbeat", "bay"]);
+    assert_eq!(disks(shown), [Path::new("/dev/sda"), Path::new("/dev/sdb")]);
+    assert_eq!(disks(found(&tree, None).1), [Path::new("/dev/sdb")], "a stick is no bay");
+
     tree.write("class/net/enp3s0/carrier", "0\n");
     let (_, roles) = found(&tree, None);
     assert_eq!(roles.interface(NicRole::Lan), None, "no link, two ports: nothing is guessed");

@@ -1,7 +1,7 @@
 //! The entries of the main menu.
 
 use super::Step;
-use super::flow::{Flow, Sort, Sure, TestKind, ask, choose};
+use super::flow::{Flow, Sort, Sure, TestKind, ask, choose, run};
 use crate::Tongue;
 use crate::session::Ask;
 
@@ -19,10 +19,14 @@ pub(super) enum Entry {
     Reboot,
     PowerOff,
     FactoryReset,
+    /// Of the installer.
+    Install,
+    /// Of the installer.
+    DisksThere,
 }
 
 impl Entry {
-    pub(super) const ALL: [Self; 11] = [
+    const NODE: [Self; 11] = [
         Self::Status,
         Self::Addresses,
         Self::Administrator,
@@ -36,8 +40,12 @@ impl Entry {
         Self::FactoryReset,
     ];
 
-    pub(super) fn number(self) -> usize {
-        Self::ALL.iter().position(|&entry| entry == self).map_or(0, |at| at + 1)
+    const INSTALLER: [Self; 5] = [Self::Install, Self::DisksThere, Self::Support, Self::Reboot, Self::PowerOff];
+
+    /// The entries of a menu with their numbers.
+    pub(super) fn all(installer: bool) -> impl Iterator<Item = (usize, Self)> {
+        let entries: &'static [Self] = if installer { &Self::INSTALLER } else { &Self::NODE };
+        (1..).zip(entries.iter().copied())
     }
 
     pub(super) fn title(self, tongue: Tongue) -> &'static str {
@@ -53,6 +61,8 @@ impl Entry {
             Self::Reboot => tongue.say("Restart this node", "重启本节点"),
             Self::PowerOff => tongue.say("Switch this node off", "关闭本节点"),
             Self::FactoryReset => tongue.say("Back to the state of delivery", "恢复出厂设置"),
+            Self::Install => tongue.say("Install Twinpost on the disks of this machine", "将 Twinpost 安装到本机磁盘"),
+            Self::DisksThere => tongue.say("Show the disks", "查看磁盘"),
         }
     }
 
@@ -115,6 +125,9 @@ impl Entry {
             ),
             // The order itself says what is destroyed and asks for its word.
             Self::FactoryReset => (None, vec![Step::Run(["reset", "factory"].map(str::to_owned).to_vec())]),
+            // First what is there; then which of it.
+            Self::Install => run(Some(Flow::DisksShown), &["disks", "list"]),
+            Self::DisksThere => run(None, &["disks", "list"]),
         }
     }
 }

@@ -40,6 +40,10 @@ pub(super) enum Flow {
     Test(TestKind),
     /// What about the disks.
     Disks,
+    /// The disks of the installer's machine are being shown.
+    DisksShown,
+    /// The installation; restart afterwards?
+    Installed,
     /// What about the pair.
     Pair,
     /// Waits for the slots.
@@ -183,14 +187,17 @@ impl Flow {
                 Sure::PowerOff => run(None, &["power", "off", "--yes"]),
                 Sure::Slot(slot) => run(Some(Self::SlotChosen), &["update", "slot", &slot, "--yes"]),
             },
-            Self::SlotChosen if yes(line) => run(None, &["power", "reboot", "--yes"]),
-            Self::Sure(_) | Self::SlotChosen | Self::AdministratorSure(_) => {
+            Self::SlotChosen | Self::Installed if yes(line) => run(None, &["power", "reboot", "--yes"]),
+            Self::Sure(_) | Self::SlotChosen | Self::Installed | Self::AdministratorSure(_) => {
                 told(tongue.say("Nothing was done.", "未执行任何操作。"))
             }
             // These wait for answers of programs, not of people.
-            Self::Status | Self::AddressesSeen | Self::AdministratorsSeen | Self::AdministratorDone(_) | Self::SlotsSeen => {
-                (None, vec![])
-            }
+            Self::Status
+            | Self::AddressesSeen
+            | Self::AdministratorsSeen
+            | Self::AdministratorDone(_)
+            | Self::SlotsSeen
+            | Self::DisksShown => (None, vec![]),
         }
     }
 
@@ -199,6 +206,14 @@ impl Flow {
         match self {
             // A suspended administrator with a new password still could not come in.
             Self::AdministratorDone(address) if code == 0 => run(None, &["account", "resume", &address]),
+            Self::DisksShown if code == 0 => Form::install().next(tongue),
+            Self::Installed if code == 0 => ask(
+                Self::Installed,
+                tongue.say(
+                    "Restart now? Take the stick out when the screen goes dark. [y/N] ",
+                    "现在重启？屏幕变暗时请拔出 U 盘。[y/N] ",
+                ),
+            ),
             Self::SlotChosen if code == 0 => ask(Self::SlotChosen, tongue.say("Restart now? [y/N] ", "现在重启？[y/N] ")),
             _ => (None, vec![]),
         }

@@ -4,7 +4,7 @@ use super::*;
 use serde_json::json;
 
 fn menu() -> Menu {
-    Menu::new(Place { title: "Twinpost".into(), orders: true, chinese: true })
+    Menu::new(Place { title: "Twinpost".into(), orders: true, chinese: true, installer: false })
 }
 
 fn order(steps: &[Step]) -> Option<String> {
@@ -125,4 +125,23 @@ fn the_tests_of_the_network() {
     assert_eq!(menu.line("192.0.2.1"), [Step::Probe(Probe::Ping("192.0.2.1".into()))]);
     assert_eq!(typed(&mut menu, &["4", "2"]), None);
     assert_eq!(menu.line("school.example"), [Step::Probe(Probe::Name("school.example".into()))]);
+}
+
+#[test]
+fn an_installer_shows_the_disks_asks_which_and_restarts_only_after_a_success() {
+    let mut menu = Menu::new(Place { title: "Twinpost installer".into(), orders: true, chinese: false, installer: true });
+    assert!(menu.screen().contains("installer medium") && menu.screen().contains(" 1  Install Twinpost"));
+    assert_eq!(order(&menu.line("1")).as_deref(), Some("disks list"));
+    assert!(text(&menu.ended(0)).contains("Bays"));
+    assert!(text(&menu.line("1 -2")).contains("no bay"));
+    assert!(text(&menu.line("1 2")).contains("Serial"));
+    assert_eq!(order(&menu.line("WD-1 WD-2")).as_deref(), Some("disks install 1 2 --erase WD-1 --erase WD-2"));
+    assert_eq!(menu.ended(1), [], "refused, and said why");
+    menu.line("1");
+    menu.ended(0);
+    menu.line("");
+    assert_eq!(order(&menu.line("")).as_deref(), Some("disks install"), "Enter twice: all bays, nothing is erased");
+    assert!(text(&menu.ended(0)).contains("Take the stick out"));
+    assert_eq!(order(&menu.line("y")).as_deref(), Some("power reboot --yes"));
+    assert_eq!(order(&menu.line("11")), None, "what belongs to a node is not there");
 }

@@ -28,7 +28,10 @@ pub fn failed(error: &Error) -> Refused {
             reasons.extend(refused(plan).reasons);
             Refused { reasons }
         }
-        other => Refused::one(Text::same(other.to_string())),
+        other => {
+            let text = |text: twinpost_disks::Text| Text::new(text.en, text.zh);
+            Refused { reasons: other.texts().into_iter().map(text).collect() }
+        }
     }
 }
 
@@ -67,7 +70,13 @@ pub async fn order(order: Order, go: bool, step: api::Progress<'_>) -> Result<Do
         }
     }
     let arrays = machine.arrays();
-    let text = Text::new("Done; `disks list` shows the disks as they are now.", "完成；可用 disks list 查看磁盘当前状态。");
+    let written: Vec<&str> = plan.disks.iter().map(|row| row.bay.as_str()).collect();
+    let text = match plan.order {
+        Order::Install { .. } => super::installer::installed(&written),
+        Order::Init(_) | Order::Replace { .. } => {
+            Text::new("Done; `disks list` shows the disks as they are now.", "完成；可用 disks list 查看磁盘当前状态。")
+        }
+    };
     Ok(Done { text, value: json!({ "plan": plan, "done": true, "arrays": arrays }), confirm: None })
 }
 
@@ -139,12 +148,18 @@ pub async fn list() -> Result<Done, Refused> {
         }
         lines.push((en, zh));
     }
+    let root = machine.root_legs();
+    if !root.is_empty() {
+        let bays: Vec<&str> = root.iter().filter(|leg| leg.good).filter_map(|leg| leg.bay.as_deref()).collect();
+        let bays = bays.join(", ");
+        lines.push((format!("the running system is read from: bay {bays}"), format!("运行中的系统读自：槽位 {bays}")));
+    }
     if lines.is_empty() {
         lines.push(("the board says of no bay".to_owned(), "主板没有定义任何槽位".to_owned()));
     }
     let join = |which: fn(&(String, String)) -> &str| lines.iter().map(which).collect::<Vec<_>>().join("\n");
     let text = Text::new(join(|line| &line.0), join(|line| &line.1));
-    Ok(Done { text, value: json!({ "bays": bays, "arrays": arrays }), confirm: None })
+    Ok(Done { text, value: json!({ "bays": bays, "arrays": arrays, "root": root }), confirm: None })
 }
 
 fn disk_words(disk: &Disk) -> (String, String) {

@@ -36,8 +36,18 @@ pub async fn gather(settings: &Settings, machine: &Machine) -> Facts {
         // The pair daemon reads the banners over the service address, as clients do.
         ports: vec![Part { name: "mail".to_owned(), good: up }],
         programs,
-        faults: report::faults(&boot).into_iter().map(|(code, text)| fault(code, text)).collect(),
+        faults: faults(settings, &boot).into_iter().map(|(code, text)| fault(code, text)).collect(),
     }
+}
+
+/// What the boot found, and what is wrong now.
+pub fn faults(settings: &Settings, boot: &Value) -> Vec<(String, crate::api::Text)> {
+    let firewall = settings.firewall.fault().map(|text| ("firewall".to_owned(), text));
+    let mut all = report::faults(boot);
+    // One sentence is enough: the one that holds now.
+    all.retain(|(code, _)| firewall.is_none() || code != "firewall");
+    all.extend(firewall);
+    all
 }
 
 fn fault(code: String, text: crate::api::Text) -> Fault {

@@ -11,10 +11,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use twinpost_disks::RootLeg;
 use twinpost_update::health::{Baseline, Verdict, judge};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Key and code of the packet filter's trouble.
+const FIREWALL: &str = "firewall";
+/// Key and code of a root that is read from one disk of two.
+const ROOT: &str = "root_one_disk";
 /// What people were told since the machine started.
 const TOLD: &str = "/run/twinpost/told.json";
 
@@ -41,7 +46,10 @@ pub async fn watch(machine: Arc<Machine>, stop: CancellationToken) {
         }
         let before = told.clone();
         let boot = report::read(&machine.settings.boot_report);
-        tell(&machine.settings.pair_socket(), &troubles(&boot, &bays.arrays()), &mut told).await;
+        let mut found = troubles(&boot, &bays.arrays());
+        found.extend(machine.settings.firewall.fault().map(unguarded));
+        found.extend(one_legged(&bays.root_legs(), &bays.arrays()));
+        tell(&machine.settings.pair_socket(), &found, &mut told).await;
         if told != before {
             // Not written: at worst something is said twice.
             let _ = std::fs::write(TOLD, serde_json::to_vec(&json!(told)).unwrap_or_default());
@@ -63,6 +71,34 @@ struct Trouble {
     text: Text,
 }
 
+/// The system itself is read from one disk although both are there. When one is missing, the arrays say so.
+fn one_legged(legs: &[RootLeg], arrays: &[twinpost_disks::ArrayStatus]) -> Option<Trouble> {
+    let state = arrays.iter().find(|status| status.array == twinpost_disks::Array::State)?;
+    let members: Vec<&str> = state.members.iter().filter_map(|member| member.bay.as_deref()).collect();
+    let good = |bay: &str| legs.iter().any(|leg| leg.good && leg.bay.as_deref() == Some(bay));
+    let bay = members.into_iter().find(|bay| state.degraded == 0 && !legs.is_empty() && !good(bay))?;
+    Some(Trouble {
+        key: ROOT.to_owned(),
+        code: ROOT.to_owned(),
+        severity: "warning",
+        text: Text::new(
+            format!(
+                "The running system of this node is not read from the disk in bay {bay}: `disks replace {bay}` lets it, and so does a restart."
+            ),
+            format!("本节点运行中的系统未使用槽位 {bay} 的磁盘：执行 disks replace {bay}，或重新启动。"),
+        ),
+    })
+}
+
+fn unguarded(text: Text) -> Trouble {
+    Trouble {
+        key: FIREWALL.to_owned(),
+        code: FIREWALL.to_owned(),
+        severity: "serious",
+        text: Text::new(format!("On this node {}.", text.en), format!("本节点：{}。", text.zh)),
+    }
+}
+
 fn troubles(boot: &serde_json::Value, arrays: &[twinpost_disks::ArrayStatus]) -> Vec<Trouble> {
     let mut found: Vec<Trouble> = report::faults(boot)
         .into_iter()
@@ -70,7 +106,7 @@ fn troubles(boot: &serde_json::Value, arrays: &[twinpost_disks::ArrayStatus]) ->
         .filter(|(code, _)| code != "array_degraded")
         .map(|(code, Text { en, zh })| Trouble {
             key: format!("boot:{code}:{en}"),
-            severity: if code == "state_volatile" || code == "array_failed" { "serious" } else { "warning" },
+            severity: if matches!(code.as_str(), "state_volatile" | "array_failed" | FIREWALL) { "serious" } else { "warning" },
             code,
             text: Text::new(format!("At its start this node found: {en}"), format!("本节点启动时发现：{zh}")),
         })
@@ -122,6 +158,23 @@ async fn tell(socket: &Path, troubles: &[Trouble], told: &mut BTreeSet<String>) 
             told.insert(trouble.key.clone());
         }
     }
+    let over = [
+        (FIREWALL, "firewall_loaded", "The packet filter of this node is as it should be again.", "本节点的包过滤已恢复正常。"),
+        (
+            ROOT,
+            "root_both_disks",
+            "The running system of this node is read from both disks again.",
+            "本节点运行中的系统已重新使用两块磁盘。",
+        ),
+    ];
+    for (key, code, en, zh) in over {
+        if told.contains(key)
+            && !troubles.iter().any(|trouble| trouble.key == key)
+            && link::alarm(socket, "info", code, &Text::new(en, zh)).await
+        {
+            told.remove(key);
+        }
+    }
     for array in twinpost_disks::Array::ALL {
         let name = array.name();
         let keys = [format!("array_degraded:{name}"), format!("array_failed:{name}")];
@@ -166,6 +219,26 @@ mod tests {
         assert!(lost[0].text.en.contains("disks replace") && rebuilt[0].text.en.contains("rebuilt"));
         let dead = ArrayStatus { state: "broken".to_owned(), ..status(2, None) };
         assert_eq!(troubles(&none, &[dead])[0].severity, "serious");
+    }
+
+    #[test]
+    fn a_root_on_one_disk_of_two_is_told() {
+        let leg = |bay: &str, good| RootLeg { device: String::new(), bay: Some(bay.to_owned()), good };
+        let member = |bay: &str| twinpost_disks::Member {
+            array: Array::State,
+            device: String::new(),
+            bay: Some(bay.to_owned()),
+            state: twinpost_disks::MemberState::InSync,
+        };
+        let whole = ArrayStatus { array: Array::State, members: vec![member("1"), member("2")], ..status(0, None) };
+        let told =
+            |legs: &[RootLeg], array: &ArrayStatus| one_legged(legs, std::slice::from_ref(array)).map(|trouble| trouble.text.en);
+        assert_eq!(told(&[leg("1", true), leg("2", true)], &whole), None);
+        assert!(told(&[leg("1", true)], &whole).unwrap().contains("disks replace 2"));
+        assert!(told(&[leg("1", false), leg("2", true)], &whole).unwrap().contains("disks replace 1"));
+        assert_eq!(told(&[], &whole), None, "no root of ours");
+        let degraded = ArrayStatus { degraded: 1, ..whole.clone() };
+        assert_eq!(told(&[leg("1", true)], &degraded), None, "the arrays tell it");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What this machine is and how it is, gathered from the reports of its boot and from the running system.
 
-use super::{Settings, link};
+use super::{Settings, link, memory};
 use crate::api::{Done, Text};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -27,11 +27,17 @@ pub fn faults(boot: &Value) -> Vec<(String, Text)> {
 pub async fn status(settings: &Settings, verdict: &Verdict) -> Done {
     let (boot, init) = (read(&settings.boot_report), read(&settings.init_report));
     let pair = link::status(&settings.pair_socket()).await;
-    let faults = faults(&boot);
+    let faults = super::facts::faults(settings, &boot);
     let slot = init.get("slot").and_then(Value::as_str).unwrap_or("?").to_owned();
     let mut en = format!("Version {}, slot {slot}.", settings.version);
     let mut zh = format!("版本 {}，槽位 {slot}。", settings.version);
+    let installer = boot["installer"].as_str();
+    if let Some(medium) = installer {
+        en = format!("Installer of version {}, started from {medium}: `disks install` writes it to the disks.", settings.version);
+        zh = format!("版本 {} 的安装程序，从 {medium} 启动：用 disks install 写入磁盘。", settings.version);
+    }
     match &pair {
+        _ if installer.is_some() => {}
         Some(pair) => {
             en.push_str(&format!(" {}", pair.sentence.0));
             zh.push_str(&pair.sentence.1);
@@ -58,11 +64,20 @@ pub async fn status(settings: &Settings, verdict: &Verdict) -> Done {
         }
     }
     let arrays = super::disks::machine().arrays();
+    let memory = memory::look(Path::new("/sys/fs/cgroup"), Path::new("/proc"));
+    if memory.total_bytes > 0 {
+        let mb = |bytes: u64| bytes / 1_000_000;
+        let (used, all) = (mb(memory.total_bytes.saturating_sub(memory.available_bytes)), mb(memory.total_bytes));
+        en.push_str(&format!("\nMemory: {used} of {all} MB are in use."));
+        zh.push_str(&format!("\n内存：已用 {used} MB，共 {all} MB。"));
+    }
     let value = json!({
         "version": settings.version,
         "slot": slot,
+        "installer": installer,
         "health": verdict,
         "arrays": arrays,
+        "memory": memory,
         "boot": boot,
         "init": init,
         "paired": pair.is_some(),

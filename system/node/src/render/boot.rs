@@ -7,11 +7,12 @@
 //! What does not come up within its time is left out: a boot waits for a slow disk, not for ever.
 
 use super::{Facts, Fault, devices, files, host_name, network, write};
-use crate::api::{BOOT_REPORT, NODE_FOLDER, Text};
+use crate::api::{BOOT_REPORT, INIT_REPORT, NODE_FOLDER, Text};
+use crate::filter;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use twinpost_board::{BOARDS_DIR, CHANGES_FILE, Detected, Dmi, NicRole, Roles, SerialRole, detect};
+use twinpost_board::{BOARDS_DIR, Board, CHANGES_FILE, Detected, Dmi, NicRole, Roles, SerialRole, detect};
 use twinpost_config::{Document, NodeDocument};
 use twinpost_disks::{Array, Arrays, Machine, Mounted, Port, StateVolume};
 use twinpost_storage::Program;
@@ -46,6 +47,8 @@ pub struct Sys {
     pub changes: PathBuf,
     /// The report.
     pub report: PathBuf,
+    /// The report of the first program.
+    pub init_report: PathBuf,
     /// `modprobe`.
     pub modprobe: Program,
     /// `udevadm`.
@@ -54,6 +57,8 @@ pub struct Sys {
     pub mount: Program,
     /// `systemctl`.
     pub systemctl: Program,
+    /// `nft`.
+    pub nft: Program,
     /// How long to wait for parts that are not there yet.
     pub parts_wait: Duration,
     /// Set the kernel's host name and network.
@@ -72,10 +77,12 @@ impl Default for Sys {
             node: NODE_FOLDER.into(),
             changes: CHANGES_FILE.into(),
             report: BOOT_REPORT.into(),
+            init_report: INIT_REPORT.into(),
             modprobe: Program::new("modprobe"),
             udevadm: Program::new("udevadm"),
             mount: Program::new("mount"),
             systemctl: Program::new("systemctl"),
+            nft: Program::new("nft"),
             parts_wait: PARTS_WAIT,
             kernel: true,
         }
@@ -98,8 +105,22 @@ impl Sys {
     #[must_use]
     pub fn look(&self) -> (Detected, Roles) {
         let detected = detect(&self.sys, &self.boards, Some(&self.changes));
-        let roles = detected.board.resolve(&self.sys);
+        let roles = self.resolve(&detected.board);
         (detected, roles)
+    }
+
+    /// Roles as they are now. An installer sees the disks of an unknown machine, too.
+    fn resolve(&self, board: &Board) -> Roles {
+        if self.medium().is_some() { board.resolve_to_install(&self.sys) } else { board.resolve(&self.sys) }
+    }
+
+    /// The medium that this start of the machine comes from, when it is an installer's.
+    #[must_use]
+    pub fn medium(&self) -> Option<PathBuf> {
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&self.init_report).ok()?).ok()?;
+        let leg = report["legs"].as_array()?.iter().find(|leg| leg["ok"] == true)?;
+        let disk = leg["disk"].as_str().filter(|_| report["install"] == true)?;
+        Some(self.dev.join(disk))
     }
 }
 
@@ -134,6 +155,9 @@ pub struct BootReport {
     pub disks: Arrays,
     /// The state volume.
     pub state: StateVolume,
+    /// This is the installer; the medium that it was started from.
+    #[serde(default)]
+    pub installer: Option<PathBuf>,
     /// This node's letter; none before a setup.
     pub node: Option<String>,
     /// There is an appliance document without faults.
@@ -166,11 +190,22 @@ pub async fn boot(sys: &Sys) -> BootReport {
     let net = sys.proc.join("sys/net");
 
     // The state volume, and with it the administrator's changes, is not there yet.
-    let (first, roles) = parts(sys).await;
+    let ((first, roles), guarded) = tokio::join!(parts(sys), filter::guard(&sys.nft));
+    faults.extend(guarded.fault.map(|text| Fault::new("firewall", None, text.en, text.zh)));
     let machine = sys.machine(&roles);
-    let bare = network::bare(&roles);
+    // Without a filter the LAN is left alone: its port stays off.
+    let allowed = |mut plan: network::Plan| {
+        plan.ports.retain(|port| guarded.lan || port.name != NicRole::Lan.as_str());
+        plan
+    };
+    let bare = allowed(network::bare(&roles));
+    let installer = sys.medium();
     let ((disks, state), bare_faults) = tokio::join!(
         async {
+            if installer.is_some() {
+                // The disks of the machine are free to be written.
+                return (Arrays::default(), machine.open_state_of_installer().await);
+            }
             let disks = machine.assemble().await;
             let state = machine.open_state().await;
             (disks, state)
@@ -185,7 +220,7 @@ pub async fn boot(sys: &Sys) -> BootReport {
             text: Text::new(&fault.text.en, &fault.text.zh),
         });
     }
-    if state.mounted == Mounted::Volatile && !faults.iter().any(|f| f.code == "state_volatile") {
+    if state.mounted == Mounted::Volatile && installer.is_none() && !faults.iter().any(|f| f.code == "state_volatile") {
         let (en, zh) = state.reason.as_ref().map_or(("", ""), |r| (r.en.as_str(), r.zh.as_str()));
         let en = format!("what this node remembers is in memory only and gone at the next boot: {en}");
         faults.push(Fault::new("state_volatile", None, en, format!("节点状态仅保存在内存中，重启后丢失：{zh}")));
@@ -197,7 +232,11 @@ pub async fn boot(sys: &Sys) -> BootReport {
 
     let (detected, mut roles) = sys.look();
     // Other bays may hold other members.
-    let disks = if sys.machine(&roles).ports == machine.ports { disks } else { sys.machine(&roles).assemble().await };
+    let disks = if installer.is_some() || sys.machine(&roles).ports == machine.ports {
+        disks
+    } else {
+        sys.machine(&roles).assemble().await
+    };
     if sys.kernel && roles.interface(NicRole::Lan).is_none() && detected.board.careful.lan_first_with_link {
         roles = wait_for_link(sys, &detected).await;
     }
@@ -234,11 +273,11 @@ pub async fn boot(sys: &Sys) -> BootReport {
                 format!("无法设置主机名：{errno}"),
             ));
         }
-        faults.extend(network::apply(&network::plan(&node, &roles), &net).await);
+        faults.extend(network::apply(&allowed(network::plan(&node, &roles)), &net).await);
     }
     faults.extend(watchdog(sys, &detected, &mut roles).await);
     // Names may have changed, and the watchdog has its device.
-    roles = detected.board.resolve(&sys.sys);
+    roles = sys.resolve(&detected.board);
     faults.extend(devices::link(&sys.dev, &roles));
     faults.extend(menus(sys, &roles).await);
     for missing in &roles.missing {
@@ -254,6 +293,7 @@ pub async fn boot(sys: &Sys) -> BootReport {
         roles,
         disks,
         state,
+        installer,
         node: node.node.name.clone(),
         set_up: document.is_some(),
         host_name: host_name(&node),
@@ -346,7 +386,7 @@ async fn wait_for_link(sys: &Sys, detected: &Detected) -> Roles {
     }
     let begun = Instant::now();
     loop {
-        let roles = detected.board.resolve(&sys.sys);
+        let roles = sys.resolve(&detected.board);
         if roles.interface(NicRole::Lan).is_some() || begun.elapsed() >= LINK_WAIT {
             return roles;
         }
@@ -413,6 +453,13 @@ async fn menus(sys: &Sys, roles: &Roles) -> Option<Fault> {
     let taken = roles.serial.iter().any(|port| port.role != SerialRole::Console && name(port).as_deref() == Some(IMAGES));
     let mut outcome = Ok(());
     if taken {
+        // The kernel's command line is the image's and names this port, too: the kernel lets go of it. Documentation/ABI/testing/sysfs-tty: console.
+        let kernels = sys.sys.join("class/tty").join(IMAGES).join("console");
+        if kernels.exists()
+            && let Err(error) = std::fs::write(&kernels, "N")
+        {
+            tracing::warn!(%error, "the kernel goes on to speak on {IMAGES}, which has another role");
+        }
         let unit = format!("twinpost-console@{IMAGES}.service");
         outcome = sys.systemctl.ok(&["mask", "--runtime", &unit], PROGRAM_WAIT).await.map(drop);
     }
@@ -437,7 +484,7 @@ async fn watchdog(sys: &Sys, detected: &Detected, roles: &mut Roles) -> Option<F
     let mut arguments = vec![module];
     arguments.extend(wanted.parameters.iter().map(String::as_str));
     let loaded = sys.modprobe.ok(&arguments, PROGRAM_WAIT).await;
-    *roles = detected.board.resolve(&sys.sys);
+    *roles = sys.resolve(&detected.board);
     loaded.err().map(|error| {
         Fault::new(
             "watchdog",

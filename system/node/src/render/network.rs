@@ -67,7 +67,8 @@ pub fn plan(node: &NodeDocument, roles: &Roles) -> Plan {
             NicRole::Lan => Port {
                 mtu: node.lan.mtu,
                 vlan: node.lan.vlan.and_then(|id| u16::try_from(id).ok()),
-                slaac: node.lan.slaac,
+                // A machine that nobody has set up takes nothing from strangers.
+                slaac: node.lan.slaac && !node.lan.addresses.is_empty(),
                 addresses: node.lan.addresses.clone(),
                 gateways: node.lan.gateways.clone(),
                 ..port
@@ -264,14 +265,20 @@ impl Worker<'_> {
         let links = self.links().await?;
         let at = |name: &str| links.iter().find(|link| name_of(link) == Some(name));
         let card = at(port.card()).ok_or_else(|| Error::Gone(port.card().to_owned()))?.header.index;
-        self.switches(port.card(), port.slaac && port.vlan.is_none(), errors);
+        let woken = self.switches(port.card(), port.slaac && port.vlan.is_none(), errors);
         self.raise_one(card, port.card(), port.mtu).await?;
+        if woken {
+            self.solicit(card, port.card()).await?;
+        }
         let Some(id) = port.vlan else { return Ok(card) };
         let there = at(&port.name).map(|link| (link.header.index, vlan_of(link)));
         match there {
             Some((index, Some(vlan))) if vlan == (id, Some(card)) => {
-                self.switches(&port.name, port.slaac, errors);
+                let woken = self.switches(&port.name, port.slaac, errors);
                 self.raise_one(index, &port.name, port.mtu).await?;
+                if woken {
+                    self.solicit(index, &port.name).await?;
+                }
                 return Ok(index);
             }
             Some((index, _)) => {
@@ -297,8 +304,26 @@ impl Worker<'_> {
         self.handle.link().set(link.up().build()).execute().await.map_err(kernel(|| format!("switching {name} on")))
     }
 
-    /// Before the link is on.
-    fn switches(&self, name: &str, slaac: bool, errors: &mut Vec<Error>) {
+    /// Lets the kernel ask for routers (RFC 4861 6.3.7), which it does only when IPv6 begins on a port: a port that begins to hear
+    /// advertisements would else wait up to ten minutes for the next one. Where an address would be lost by it, it waits.
+    async fn solicit(&self, index: u32, name: &str) -> Result<(), Error> {
+        let listed = self.handle.address().get().set_link_index_filter(index).execute().try_collect::<Vec<_>>().await;
+        let listed = listed.map_err(kernel(|| format!("listing the addresses of {name}")))?;
+        let global = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if !ip.is_unicast_link_local());
+        if !listed.iter().filter(|m| m.header.index == index).filter_map(ip_of).any(global) {
+            let path = self.net.join("ipv6/conf").join(name).join("disable_ipv6");
+            for value in ["1", "0"] {
+                let failed = |source| Error::Switch { path: path.display().to_string(), value, source };
+                std::fs::write(&path, value).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Before the link is on. True: from now on router advertisements are heard.
+    fn switches(&self, name: &str, slaac: bool, errors: &mut Vec<Error>) -> bool {
+        let heard = self.net.join("ipv6/conf").join(name).join("accept_ra");
+        let woken = slaac && std::fs::read_to_string(heard).is_ok_and(|now| now.trim() == "0");
         let slaac = if slaac { "1" } else { "0" };
         // RFC 4862: whether router advertisements make addresses and routes. And ip-sysctl.rst: without promote_secondaries the service address
         // would go with the node's own address, when that is changed for another.
@@ -313,6 +338,7 @@ impl Worker<'_> {
                 Err(source) => errors.push(Error::Switch { path: path.display().to_string(), value, source }),
             }
         }
+        woken
     }
 
     async fn addresses(&self, port: &Port, index: u32) -> Result<(), Error> {

@@ -15,6 +15,8 @@ pub(in crate::menu) struct Form {
     at: usize,
     /// The order is shown and a yes is waited for before it is given.
     confirm: bool,
+    /// Hears how the order ended.
+    then: Option<Box<Flow>>,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,9 @@ enum Kind {
     Hosts,
     Domain,
     Bay,
+    Bays,
+    /// Serial numbers of disks.
+    Serials,
     /// A pairing code.
     Code,
 }
@@ -117,6 +122,22 @@ static BAY: [Field; 1] = [Field {
     kind: Kind::Bay,
     optional: false,
 }];
+static INSTALL: [Field; 2] = [
+    Field {
+        option: "",
+        english: "Bays to install to, with blanks between (Enter: all): ",
+        chinese: "要安装的盘位，以空格分隔（直接回车表示全部）：",
+        kind: Kind::Bays,
+        optional: true,
+    },
+    Field {
+        option: "--erase",
+        english: "Serial numbers of disks that hold something and may be erased (Enter: none): ",
+        chinese: "含有数据且允许擦除的磁盘的序列号（直接回车表示无）：",
+        kind: Kind::Serials,
+        optional: true,
+    },
+];
 static CODE: [Field; 1] = [Field {
     option: "",
     english: "Code shown by the other node: ",
@@ -127,7 +148,7 @@ static CODE: [Field; 1] = [Field {
 
 impl Form {
     fn new(order: &[&str], fields: &'static [Field]) -> Self {
-        Self { words: order.iter().map(|&word| word.to_owned()).collect(), fields, at: 0, confirm: false }
+        Self { words: order.iter().map(|&word| word.to_owned()).collect(), fields, at: 0, confirm: false, then: None }
     }
     pub(super) fn first_setup() -> Self {
         Self { confirm: true, ..Self::new(&["setup"], &FIRST) }
@@ -147,6 +168,9 @@ impl Form {
     pub(super) fn replace() -> Self {
         Self::new(&["disks", "replace"], &BAY)
     }
+    pub(super) fn install() -> Self {
+        Self { then: Some(Box::new(Flow::Installed)), ..Self::new(&["disks", "install"], &INSTALL) }
+    }
     pub(super) fn join() -> Self {
         Self::new(&["pair", "pairing", "join"], &CODE)
     }
@@ -159,7 +183,7 @@ impl Form {
                 let order = words::join(&self.words);
                 format!("\n{order}\n{}", tongue.say("Do it? [y/N] ", "执行？[y/N] "))
             }
-            None => return (None, vec![Step::Run(self.words)]),
+            None => return (self.then.map(|then| *then), vec![Step::Run(self.words)]),
         };
         (Some(Flow::Form(self)), vec![Step::Question(question)])
     }
@@ -222,9 +246,21 @@ impl Kind {
                 ("This is no domain, such as school.example.", "不是有效的域名，例如 school.example。"),
             ),
             Self::Bay => one(
-                |part| part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':')),
+                |part| {
+                    !part.starts_with('-')
+                        && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+                },
                 ("This is no bay.", "不是有效的盘位。"),
             ),
+            Self::Bays => all(
+                |part| {
+                    !part.starts_with('-')
+                        && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+                },
+                ("One of these is no bay.", "其中有无效的盘位。"),
+            ),
+            // An option would be taken for one.
+            Self::Serials => all(|part| !part.starts_with('-'), ("One of these is no serial number.", "其中有无效的序列号。")),
             Self::Code => one(
                 |part| part.bytes().all(|b| b.is_ascii_digit() || b == b'-'),
                 ("The code is eight digits: 1234-5678.", "配对码为八位数字：1234-5678。"),
