@@ -21,7 +21,7 @@ pub(crate) use sign_in::SignIn;
 use crate::change::{HashCost, NewPassword};
 use crate::error::{Error, HashFault};
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use base64::{Engine, engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD}};
 use hash::Hash;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -161,6 +161,16 @@ fn argon2_hash(password: &str, cost: HashCost) -> Result<String, Error> {
     let prepared = prepare_stored(password);
     let hash = argon2.hash_password_with_salt(prepared.as_bytes(), &salt).map_err(|e| refused(e.to_string()))?;
     Ok(hash.to_string())
+}
+
+/// A hash of this cost that no password has: random, and made at no cost, for a start shall not take the time of a sign-in.
+fn nobody_s_hash(cost: HashCost) -> Result<String, Error> {
+    // Refuses what no hash could be made with.
+    let refused = |why: String| Error::Value { what: "the cost of password hashes", why };
+    Params::new(cost.memory_kib, cost.passes, 1, None).map_err(|e| refused(e.to_string()))?;
+    let (salt, hash): ([u8; 16], [u8; 32]) = (rand::random(), rand::random());
+    let text = |bytes: &[u8]| STANDARD_NO_PAD.encode(bytes);
+    Ok(format!("$argon2id$v=19$m={},t={},p=1${}${}", cost.memory_kib, cost.passes, text(&salt), text(&hash)))
 }
 
 /// Half a digest of an imported hash is enough to know it again.

@@ -7,7 +7,7 @@
 //! Known limit: an account that still has another system's hash fails slower than others by the cost of that hash (it
 //! pays for both): its name could be told from an unknown one by many timed guesses, until its owner signs in once.
 
-use super::{Credential, Scram, app_password, argon2_hash, keyed};
+use super::{Credential, Scram, app_password, keyed};
 use crate::change::{HashCost, Settings};
 use crate::directory::Directory;
 use crate::error::{Error, SignInError};
@@ -72,7 +72,7 @@ impl SignIn {
             remember: Duration::from_secs(settings.remember_s),
             memory_key: rand::random(),
             secret: secret.to_vec(),
-            dummy: argon2_hash("nobody has this password", cost)?.into(),
+            dummy: super::nobody_s_hash(cost)?.into(),
         })
     }
 

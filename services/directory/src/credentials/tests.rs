@@ -52,3 +52,15 @@ fn what_is_no_hash_is_named() {
         assert_eq!(Hash::parse(text).err(), Some(fault), "{text}");
     }
 }
+
+#[test]
+fn nobody_s_hash_is_of_the_cost_and_no_password_opens_it() {
+    use crate::change::HashCost;
+    use argon2::{Argon2, PasswordVerifier, password_hash::Error};
+    let cost = HashCost { memory_kib: 32, passes: 2, ..HashCost::default() };
+    let hash = super::nobody_s_hash(cost).unwrap();
+    assert!(hash.starts_with("$argon2id$v=19$m=32,t=2,p=1$"), "{hash}");
+    // It is computed and compared: a hash that cannot be read would be answered at once, which tells who exists.
+    assert_eq!(Argon2::default().verify_password(b"x", hash.as_str()), Err(Error::PasswordInvalid));
+    assert!(super::nobody_s_hash(HashCost { memory_kib: 1, ..cost }).is_err());
+}
