@@ -11,6 +11,7 @@ mod care;
 mod disks;
 mod facts;
 mod firewall;
+mod guard;
 mod health;
 mod installer;
 mod link;
@@ -110,9 +111,15 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Erro
             tokio::spawn(both::resume(machine.clone())),
         ],
     };
+    // An installer has nothing that a reset would mend.
+    let guarding = machine.medium.is_none().then(|| tokio::spawn(guard::Guard::of(&machine.settings.node).run(stop.clone())));
     server::serve(listener, machine, stop).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     work.iter().for_each(tokio::task::JoinHandle::abort);
+    if let Some(guarding) = guarding {
+        // It disarms the watchdog.
+        let _ = guarding.await;
+    }
     Ok(())
 }
 
