@@ -183,6 +183,9 @@ pub struct Mail {
     /// Stop when the process that started this one, which has this number, ends; 0: any number
     #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
     pub with_parent: Option<u32>,
+    /// Open nothing until the pair daemon tells this process to serve (the standby of a pair)
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! `twinpost mail`: SMTP, queue, IMAP and POP3 of the active node, in one process.
 //!
-//! Contract: opens the data under its lock (a second process is refused with the pid of the first), then listens; stops in
+//! Contract: with `--wait` it first waits until the pair daemon tells it to serve ([`ahead`]). Opens the data under its lock (a second process is refused with the pid of the first), then listens; stops in
 //! the reverse order on SIGTERM or SIGINT: no new connections, sessions say goodbye, the last batch is committed. SIGHUP reads
 //! the appliance document again.
 //!
@@ -8,6 +8,8 @@
 //! a restart would bring the same (a taken port, faults in the document, a lost index). After that nothing ends the process but
 //! a signal.
 
+mod ahead;
+mod opening;
 mod reload;
 
 use crate::adapter::{ImapBackend, Pop3Backend, SignIn, SmtpBackend, StoreSpool, Wishes};
@@ -15,6 +17,7 @@ use crate::cli::Mail;
 use crate::control::{self, Office};
 use crate::node::Folder;
 use crate::texts::{Parts, TextCourier, Texts};
+use self::opening::{Laps, Opened};
 use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, end_with_parent, indexer, janitor, logs, settings};
 use bytes::Bytes;
 use nix::sys::signal::Signal;
@@ -28,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use twinpost_config::Document;
-use twinpost_directory::Directory;
+use twinpost_group::Word;
 use twinpost_imap::Server as ImapServer;
 use twinpost_limits::{Limiter, Protocol};
 use twinpost_pop3::Server as Pop3Server;
@@ -58,7 +61,7 @@ pub async fn run(arguments: Mail) -> u8 {
     if let Some(parent) = arguments.with_parent {
         end_with_parent(parent, if paired { Signal::SIGKILL } else { Signal::SIGTERM });
     }
-    match Box::pin(mail(folder)).await {
+    match Box::pin(told(folder, arguments.wait)).await {
         Ok(()) => EXIT_DONE,
         Err(halt) => {
             complain(&halt.message);
@@ -67,7 +70,26 @@ pub async fn run(arguments: Mail) -> u8 {
     }
 }
 
+/// Serves, at once or when it is told to; who told hears how it went.
+async fn told(folder: Folder, wait: bool) -> Result<(), Halt> {
+    if !wait {
+        return mail(folder, &mut None).await;
+    }
+    let Some(word) = ahead::wait(&folder).await? else { return Ok(()) };
+    if let Err(why) = word.sees(&folder.data()) {
+        word.refused(&why).await;
+        return Err(Halt::from(why));
+    }
+    let mut word = Some(word);
+    let outcome = mail(folder, &mut word).await;
+    if let (Some(word), Err(halt)) = (word, &outcome) {
+        word.refused(&halt.message).await;
+    }
+    outcome
+}
+
 /// Why the process ends.
+#[derive(Debug)]
 struct Halt {
     message: String,
     /// A restart would bring the same.
@@ -105,7 +127,9 @@ struct Live {
     search: Option<Arc<Index>>,
 }
 
-async fn mail(folder: Folder) -> Result<(), Halt> {
+/// `word`: who waits for this process to listen, and is told then.
+async fn mail(folder: Folder, word: &mut Option<Word>) -> Result<(), Halt> {
+    let mut laps = Laps::begin();
     let cannot_make = |e: std::io::Error| format!("cannot make {}: {e}", folder.path().display());
     folder.make().map_err(cannot_make)?;
     let document = twinpost_config::load(&folder.document()).map_err(hopeless)?;
@@ -114,22 +138,14 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
         return Err(hopeless(format!("{} is not there: this node of the pair is not active", folder.data().display())));
     }
     folder.make_data().map_err(cannot_make)?;
-    logs::open(&document.log)?;
-    let store = Store::open(settings::store(&document, &folder)).await;
-    let store = store.map_err(|e| Halt { hopeless: e.needs_a_person(), message: e.to_string() })?;
-    let directory = Directory::open(&settings::directory_location(&document, &folder), settings::directory(&document))
-        .await
-        .map_err(|e| e.to_string())?;
-    let search = match document.store.search.then(|| Index::open(&folder.search())) {
-        None => None,
-        Some(Ok(index)) => Some(Arc::new(index)),
-        Some(Err(error)) => {
-            tracing::error!(%error, "the search index cannot be opened; searches scan the mailboxes");
-            None
-        }
-    };
-    let tls_dir = if paired { shared_tls(&folder).map_err(hopeless)? } else { folder.tls() };
-    let tls = certificates(&document, &tls_dir).map_err(hopeless)?;
+    if word.is_none() {
+        logs::open(&document.log)?;
+    } else {
+        // It waited with the log open; the document may have changed meanwhile.
+        logs::set_level(&document.log)?;
+    }
+    laps.lap("documents");
+    let Opened { store, directory, search, tls_dir, tls, gateway } = opening::open(&document, &folder, paired, &mut laps).await?;
     let limiter = Limiter::new(settings::limits(&document));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -137,8 +153,7 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
     let wishes = Arc::new(Wishes::of(&document));
     let spool = StoreSpool::new(store.clone(), directory.clone(), wishes.clone());
     let resolver = Resolver::new(&document.queue.dns).map_err(|e| e.to_string())?;
-    settings::sms::check(&document).map_err(hopeless)?;
-    let (texts, arrivals) = match settings::sms::open_gateway(&document, &folder).await? {
+    let (texts, arrivals) = match gateway {
         None => (None, None),
         Some(gateway) => {
             let (texts, arrivals) = Texts::new(Parts {
@@ -156,6 +171,7 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
     };
     let courier = TextCourier(texts.clone());
     let queue = Queue::with_courier(spool, resolver, courier, settings::queue(&document)?)?;
+    laps.lap("queue");
 
     let smtp_backend = Arc::new(SmtpBackend {
         directory: directory.clone(),
@@ -219,6 +235,12 @@ async fn mail(folder: Folder) -> Result<(), Halt> {
         for endpoint in endpoints {
             tasks.spawn(pop3.clone().serve(endpoint, listener(implicit), stop.clone()));
         }
+    }
+    laps.lap("doors");
+    let (told, opened_ms) = (word.is_some(), laps.total_ms());
+    tracing::info!(told, took_ms = opened_ms, steps = %laps, "open");
+    if let Some(word) = word.take() {
+        word.serving().await;
     }
     tasks.spawn(queue.clone().run(stop.clone()));
     if let (Some(texts), Some(arrivals)) = (&texts, arrivals) {

@@ -32,6 +32,11 @@ section! {
         margin: Span = "\"100 ms\"", in "10 ms" ..= "10 s";
         /// After a start, how long a node waits for its peer before one that holds the newest data looks for a proof.
         first_contact: Span = "\"30 s\"", in "1 s" ..= "1 h";
+        /// A service that does not answer its check from outside within this is late. Late is not broken: the machine may be busy.
+        check_limit: Span = "\"5 s\"", in "200 ms" ..= "60 s";
+        /// A service that was only late for so long, without one good check, counts as hung and is started again. One that refuses connections,
+        /// closes them or answers wrongly, or whose process ended, is started again at once.
+        hung_after: Span = "\"15 s\"", in "1 s" ..= "10 min";
     }
 }
 
@@ -253,6 +258,7 @@ pub(crate) fn check_rules(rules: &PairRules, faults: &mut Faults) {
     order("pair.warn", ("warn", rules.warn), ("lease", rules.lease));
     order("pair.serial_keepalive", ("serial_keepalive", rules.serial_keepalive), ("lease", rules.lease));
     order("pair.lease", ("lease", rules.lease), ("first_contact", rules.first_contact));
+    order("pair.check_limit", ("check_limit", rules.check_limit), ("hung_after", rules.hung_after));
     if let Some(name) = rules.fail_back.as_deref().filter(|name| !["a", "b"].contains(name)) {
         faults.add(None, "pair.fail_back", format!("{name:?} is no node: write \"a\", \"b\" or \"\""));
     }

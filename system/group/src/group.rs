@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     Error, GroupEvent, Run, Service, ServiceState, ServiceStatus, Settings,
+    ahead,
     life::{Birth, Life},
     rounds,
     spawn::Spawner,
@@ -49,8 +50,10 @@ pub(crate) struct Inner {
     pub(crate) events: mpsc::Sender<GroupEvent>,
     inherit: Mutex<Option<Arc<OwnedFd>>>,
     /// How many stops were asked for.
-    stops: watch::Sender<u64>,
+    pub(crate) stops: watch::Sender<u64>,
     pub(crate) work: tokio::sync::Mutex<Work>,
+    /// Services that can wait are to be there ahead; also stirred when one of them ended.
+    pub(crate) ahead: watch::Sender<bool>,
     table: Mutex<Vec<ServiceStatus>>,
     pub(crate) checking: watch::Sender<bool>,
     pub(crate) check_now: Arc<Notify>,
@@ -61,7 +64,9 @@ pub(crate) struct Inner {
 /// What is there, by the index of its service.
 #[derive(Debug)]
 pub(crate) struct Work {
-    running: Vec<Option<Running>>,
+    pub(crate) running: Vec<Option<Running>>,
+    /// Started ahead and not told to serve yet.
+    pub(crate) waiting: Vec<Option<Unit>>,
     /// What a predecessor left was looked for.
     cleared: bool,
     /// Started and not stopped since.
@@ -69,7 +74,7 @@ pub(crate) struct Work {
 }
 
 #[derive(Debug)]
-enum Running {
+pub(crate) enum Running {
     Child(Life),
     Unit(Unit),
 }
@@ -130,7 +135,13 @@ impl Group {
             why: String::new(),
             since,
         });
-        let work = Work { running: settings.services.iter().map(|_| None).collect(), cleared: false, wanted: false };
+        let none = || settings.services.iter().map(|_| ());
+        let work = Work {
+            running: none().map(|()| None).collect(),
+            waiting: none().map(|()| None).collect(),
+            cleared: false,
+            wanted: false,
+        };
         let inner = Arc::new(Inner {
             table: Mutex::new(table.collect()),
             spawner,
@@ -138,12 +149,14 @@ impl Group {
             inherit: Mutex::new(None),
             stops: watch::channel(0).0,
             work: tokio::sync::Mutex::new(work),
+            ahead: watch::channel(false).0,
             checking: watch::channel(false).0,
             check_now: Arc::new(Notify::new()),
             epoch: AtomicU64::new(0),
             settings,
         });
         tokio::spawn(rounds::watch_over(Arc::downgrade(&inner)));
+        tokio::spawn(ahead::keep(Arc::downgrade(&inner)));
         Ok((Self(inner), receiver))
     }
 
@@ -162,6 +175,12 @@ impl Group {
     pub async fn clear(&self) -> Result<(), Error> {
         let inner = Arc::clone(&self.0);
         task(async move { inner.clear(&mut *inner.work.lock().await).await }).await
+    }
+
+    /// Services that can wait are started ahead and kept there, until [`Group::start`] tells them to serve or [`Group::stop`] ends them. Only while
+    /// the data is not mounted: a process that is being made then would keep a view of it.
+    pub fn ready(&self) {
+        self.0.ahead.send_replace(true);
     }
 
     /// Starts what does not run, in order, each when the one before answers. Running already is success.
@@ -231,10 +250,11 @@ impl Group {
         self.0.checking.send_replace(false);
     }
 
-    /// Main process of each service that runs.
+    /// Main process of each service that runs; not of those that wait.
     #[must_use]
     pub fn pids(&self) -> Vec<(String, u32)> {
-        held(&self.0.table).iter().filter_map(|s| Some((s.name.clone(), s.pid?))).collect()
+        let serve = |s: &&ServiceStatus| s.state != ServiceState::Waiting;
+        held(&self.0.table).iter().filter(serve).filter_map(|s| Some((s.name.clone(), s.pid?))).collect()
     }
 
     /// For people.
@@ -261,7 +281,7 @@ fn examine(settings: &Settings) -> Result<(), Error> {
             Run::Child { command, .. } if command.first().is_none_or(String::is_empty) => {
                 return wrong(format!("{name} has no command"));
             }
-            Run::Unit { unit } if unit.is_empty() || unit.starts_with('-') => {
+            Run::Unit { unit, .. } if unit.is_empty() || unit.starts_with('-') => {
                 return wrong(format!("{name} has no unit"));
             }
             Run::Child { .. } | Run::Unit { .. } => {}
@@ -301,7 +321,7 @@ impl Drop for Busy<'_> {
 }
 
 impl Inner {
-    async fn lock(&self, cut: &watch::Receiver<u64>) -> Result<tokio::sync::MutexGuard<'_, Work>, Error> {
+    pub(crate) async fn lock(&self, cut: &watch::Receiver<u64>) -> Result<tokio::sync::MutexGuard<'_, Work>, Error> {
         let work = self.work.lock().await;
         if cut.has_changed().unwrap_or(true) { Err(Error::Stopped) } else { Ok(work) }
     }
@@ -316,7 +336,7 @@ impl Inner {
         }
     }
 
-    async fn clear(&self, work: &mut Work) -> Result<(), Error> {
+    pub(crate) async fn clear(&self, work: &mut Work) -> Result<(), Error> {
         if work.cleared {
             return Ok(());
         }
@@ -326,7 +346,7 @@ impl Inner {
             Life::left_by_a_predecessor(&self.settings.marker).end(grace, self.settings.kill_limit).await?;
         }
         for service in services.iter().rev() {
-            if let Run::Unit { unit } = &service.run {
+            if let Run::Unit { unit, .. } = &service.run {
                 let control = self.control(service, unit);
                 systemd::stop(&control, "", service.stop_grace, self.settings.kill_limit).await?;
             }
@@ -338,6 +358,7 @@ impl Inner {
     async fn start(self: &Arc<Self>, work: &mut Work, mut cut: watch::Receiver<u64>) -> Result<(), Error> {
         self.clear(work).await?;
         work.wanted = true;
+        self.ahead.send_replace(false);
         for index in 0..self.settings.services.len() {
             let service = &self.settings.services[index];
             if work.running[index].as_ref().is_some_and(|running| running.how().is_none()) {
@@ -378,25 +399,8 @@ impl Inner {
                 let birth = Birth { name: &service.name, command, env, dir: dir.as_deref(), marker: &self.settings.marker };
                 Running::Child(Life::begin(&self.spawner, birth, inherit, self.undertaker(index)).await?)
             }
-            Run::Unit { unit } => {
-                let control = self.control(service, unit);
-                tokio::select! {
-                    biased;
-                    _ = cut.changed() => return self.abandon(service, unit).await,
-                    unit = Unit::begin(control, service.start_limit, self.undertaker(index)) => match unit {
-                        Ok(unit) => Running::Unit(unit),
-                        Err(error) => {
-                            // A job that failed or hangs may have left processes.
-                            let control = self.control(service, unit_name(&service.run));
-                            systemd::stop(&control, "", service.stop_grace, self.settings.kill_limit).await?;
-                            return Err(match error {
-                                Error::Systemctl { name, why, .. } => Error::Ended { name, how: why },
-                                other => other,
-                            });
-                        }
-                    },
-                }
-            }
+            Run::Unit { unit, waits: None } => Running::Unit(self.begin_unit(index, unit, service.start_limit, cut).await?),
+            Run::Unit { unit, waits: Some(waits) } => self.begin_told(work, index, unit, waits, deadline, cut).await?,
         };
         let pid = running.pid();
         let running = work.running[index].insert(running);
@@ -436,17 +440,48 @@ impl Inner {
         Ok(())
     }
 
+    /// Starts a unit and waits for its job.
+    pub(crate) async fn begin_unit(
+        self: &Arc<Self>,
+        index: usize,
+        unit: &str,
+        limit: Duration,
+        cut: &mut watch::Receiver<u64>,
+    ) -> Result<Unit, Error> {
+        let service = &self.settings.services[index];
+        let begun = tokio::select! {
+            biased;
+            _ = cut.changed() => {
+                self.abandon(service, unit).await?;
+                return Err(Error::Stopped);
+            }
+            begun = Unit::begin(self.control(service, unit), limit, self.undertaker(index)) => begun,
+        };
+        match begun {
+            Ok(unit) => Ok(unit),
+            Err(error) => {
+                // A job that failed or hangs may have left processes.
+                self.abandon(service, unit).await?;
+                Err(match error {
+                    Error::Systemctl { name, why, .. } => Error::Ended { name, how: why },
+                    other => other,
+                })
+            }
+        }
+    }
+
     /// A unit whose start was cut short: its job may go on in systemd, so it is stopped here and now.
-    async fn abandon(&self, service: &Service, unit: &str) -> Result<(), Error> {
-        systemd::stop(&self.control(service, unit), "", service.stop_grace, self.settings.kill_limit).await?;
-        Err(Error::Stopped)
+    pub(crate) async fn abandon(&self, service: &Service, unit: &str) -> Result<(), Error> {
+        systemd::stop(&self.control(service, unit), "", service.stop_grace, self.settings.kill_limit).await
     }
 
     async fn stop(&self, work: &mut Work) -> Result<(), Error> {
         work.wanted = false;
+        self.ahead.send_replace(false);
         let mut first = self.clear(work).await;
         for index in (0..work.running.len()).rev() {
             let ended = self.end(work, index).await;
+            let ended = ended.and(self.dismiss(work, index).await);
             if let Err(error) = &ended {
                 tracing::error!(%error, "stop could not be verified");
             }
@@ -501,6 +536,18 @@ impl Inner {
 
     async fn died(self: Arc<Self>, index: usize, how: String) {
         let Service { name, essential, .. } = &self.settings.services[index];
+        let mut waited = false;
+        self.tell(index, |s| {
+            waited = s.state == ServiceState::Waiting;
+            if waited {
+                (s.state, s.pid, s.why) = (ServiceState::Stopped, None, how.clone());
+            }
+        });
+        if waited {
+            tracing::warn!(service = name, how, "the one that waited ended");
+            self.ahead.send_modify(|_| {});
+            return;
+        }
         let (mut starting, mut ran, mut deaths) = (false, Duration::ZERO, 0);
         self.tell(index, |s| {
             starting = s.state == ServiceState::Starting;
@@ -561,9 +608,3 @@ impl Inner {
     }
 }
 
-fn unit_name(run: &Run) -> &str {
-    match run {
-        Run::Unit { unit } => unit,
-        Run::Child { .. } => "",
-    }
-}

@@ -9,6 +9,7 @@
 //! something still runs ([`Error::unverified`]: the caller cuts its own power). Between starts, [`GroupEvent::Died`] and
 //! [`GroupEvent::Checked`] tell what goes wrong; the group restarts nothing that is essential by itself, the pair decides.
 
+mod ahead;
 mod any_certificate;
 mod check;
 mod group;
@@ -17,6 +18,7 @@ mod process;
 mod rounds;
 mod spawn;
 mod systemd;
+mod waiting;
 
 use std::{
     path::PathBuf,
@@ -26,6 +28,7 @@ use std::{
 pub use check::{Check, Failure};
 pub use group::Group;
 pub use process::fuzz;
+pub use waiting::{Door, Waits, Word, fuzz as fuzz_word};
 
 /// What a group is made of.
 #[derive(Clone, Debug)]
@@ -39,6 +42,9 @@ pub struct Settings {
     pub check_every: Duration,
     /// A failed check is tried once more after this, before it counts.
     pub check_again_after: Duration,
+    /// While every failed check is only late, a service counts as hung when none was good for so long. Whoever refuses a connection, closes it or answers
+    /// wrongly fails at once.
+    pub hung_after: Duration,
     /// After SIGKILL, how long until a process that is still there is an error.
     pub kill_limit: Duration,
     /// The program that speaks to systemd.
@@ -46,7 +52,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults: a check every second, again after 50 ms, 3 s for SIGKILL.
+    /// The defaults: a check every second, again after 50 ms, hung after 15 s, 3 s for SIGKILL.
     #[must_use]
     pub fn new(marker: impl Into<String>, services: Vec<Service>) -> Self {
         Self {
@@ -54,6 +60,7 @@ impl Settings {
             marker: marker.into(),
             check_every: Duration::from_secs(1),
             check_again_after: Duration::from_millis(50),
+            hung_after: Duration::from_secs(15),
             kill_limit: Duration::from_secs(3),
             systemctl: PathBuf::from("systemctl"),
         }
@@ -91,7 +98,13 @@ impl Service {
     /// An essential systemd unit; 30 s to start, 5 s of grace.
     #[must_use]
     pub fn unit(name: impl Into<String>, unit: impl Into<String>) -> Self {
-        Self::new(name, Run::Unit { unit: unit.into() })
+        Self::new(name, Run::Unit { unit: unit.into(), waits: None })
+    }
+
+    /// The same; the unit's process waits at its door ([`Door`]) for the word, and on a standby it is started ahead ([`Group::ready`]).
+    #[must_use]
+    pub fn waiting_unit(name: impl Into<String>, unit: impl Into<String>, waits: Waits) -> Self {
+        Self::new(name, Run::Unit { unit: unit.into(), waits: Some(waits) })
     }
 
     fn new(name: impl Into<String>, run: Run) -> Self {
@@ -124,6 +137,8 @@ pub enum Run {
     Unit {
         /// Its name.
         unit: String,
+        /// It is told to serve, whether it was started ahead or just now.
+        waits: Option<Waits>,
     },
 }
 
@@ -146,7 +161,8 @@ pub enum GroupEvent {
         /// See [`Service::essential`]; when false the group restarts it by itself.
         essential: bool,
     },
-    /// One round of checks of the essential services, while [`Group::check_on`].
+    /// One round of checks of the essential services, while [`Group::check_on`]. A round in which checks were only late is not told, until the
+    /// service counts as hung.
     Checked {
         /// All answered.
         ok: bool,
@@ -161,6 +177,8 @@ pub enum GroupEvent {
 pub enum ServiceState {
     /// Not running, as asked.
     Stopped,
+    /// Started ahead: it serves nobody and touches no data until it is told to.
+    Waiting,
     /// Started, does not answer yet.
     Starting,
     /// Answers.

@@ -12,7 +12,7 @@ use twinpost_config::{Span, StorageDriver, SwitchDriver, TakeoverRule, WitnessEn
 use twinpost_fencing::{
     Ipmi, IpmiPassword, IpmiSettings, PowerSwitch, Qmp, QmpSettings, Redfish, RedfishSettings, Relay, RelaySettings, Trust,
 };
-use twinpost_group::{Check, Group, GroupEvent, Service};
+use twinpost_group::{Check, Group, GroupEvent, Service, Waits};
 use twinpost_heartbeat::Keys;
 use twinpost_pair::api::{FailBack, Severity, Text};
 use twinpost_pair::{Handle, SerialLink, Settings, UdpLink};
@@ -238,14 +238,19 @@ pub fn group(plan: &Plan) -> Result<(Group, mpsc::Receiver<GroupEvent>), String>
         text(plan.folder.path())?,
     ];
     // On the image systemd gives the mail process its user and its bounds.
-    let mut mail = if on_image() { Service::unit("mail", MAIL_UNIT) } else { Service::child("mail", words.to_vec()) };
+    let waits = Waits { door: plan.folder.mail_door(), data: plan.folder.data() };
+    let mut mail =
+        if on_image() { Service::waiting_unit("mail", MAIL_UNIT, waits) } else { Service::child("mail", words.to_vec()) };
     if let twinpost_group::Run::Child { env, .. } = &mut mail.run {
         env.push(crate::mail::memory_for_passwords());
     }
-    mail.check = services(plan).into_iter().map(|(_, check)| check).collect();
+    let rules = &plan.document.pair;
+    mail.check = services(plan).into_iter().map(|(_, check)| check.within(rules.check_limit.0)).collect();
     mail.start_limit = MAIL_START_LIMIT;
     mail.stop_grace = MAIL_GRACE;
-    Group::new(twinpost_group::Settings::new(text(plan.folder.path())?, vec![mail])).map_err(|e| e.to_string())
+    let mut settings = twinpost_group::Settings::new(text(plan.folder.path())?, vec![mail]);
+    settings.hung_after = rules.hung_after.0;
+    Group::new(settings).map_err(|e| e.to_string())
 }
 
 /// The peer's power switch, if there is one.
