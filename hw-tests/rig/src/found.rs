@@ -16,7 +16,7 @@ use crate::machine::Disk;
 use crate::pair::{DOMAIN, Founded, PEOPLE, Pair, SETTLE, SMS_DOMAIN};
 use crate::partition::transplant;
 use crate::qemu::{Disks, GATEWAY, Qemu, SERVICE, Settings, WITNESS_PORT, copy_folder, overlay};
-use crate::rig::{Cable, Fault, NODES, Rig, other};
+use crate::rig::{NODES, Rig, other};
 use crate::timeline::lock;
 use crate::wait::until;
 use crate::{Error, Result, SWITCH_PASSWORD, SWITCH_USER, Timeline};
@@ -177,26 +177,19 @@ fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Switches a pair off in order: the standby first.
+/// Switches a pair off in order: the standby first. A node that goes off by order says so to its peer, which then leaves it off.
 ///
 /// # Errors
 /// A node does not switch itself off.
 pub fn switch_off(pair: &Pair<Qemu>) -> Result<()> {
     let timeline = pair.rig.timeline();
     let active = pair.settled()?;
-    // A node whose peer is gone sees to it that its power comes back.
-    for node in NODES {
-        pair.rig.cable(node, Cable::Switch, Fault::Pulled)?;
-    }
     for node in [other(active), active] {
         // The answer may be lost with the console.
         let _ = pair.rig.console(node).order_within("power off --yes", Duration::from_secs(8));
         let machine = pair.rig.machine(node);
         until(timeline, &format!("the end of node {node}"), OFF_LIMIT, || (!machine.is_on()).then_some(()))?;
         pair.rig.power(node, false)?;
-    }
-    for node in NODES {
-        pair.rig.cable(node, Cable::Switch, Fault::None)?;
     }
     Ok(())
 }

@@ -47,6 +47,11 @@ pub enum Request {
     },
     /// In a conflict: this node's data is kept aside for the merge, then overwritten by the peer's.
     GiveWay,
+    /// This node goes down by a person's order: the other is told, so that it neither gives this node its power back nor calls for help.
+    Leaving {
+        /// Whether it comes back by itself.
+        what: Leaving,
+    },
     /// About diverged data.
     Conflict {
         /// What is wanted.
@@ -103,6 +108,16 @@ impl Request {
     pub const fn for_every_part(&self) -> bool {
         matches!(self, Self::Status | Self::Watch | Self::Preview { .. } | Self::Standby | Self::Takeover)
     }
+}
+
+/// How a node goes down by a person's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaving {
+    /// It stays off until somebody switches it on.
+    Off,
+    /// It starts again.
+    Restart,
 }
 
 /// About the appliance document.
@@ -363,6 +378,9 @@ pub struct ServicesStatus {
     pub restarts: u8,
     /// Running processes.
     pub pids: Vec<u32>,
+    /// On a standby: a process is started ahead and waits to be told to serve.
+    #[serde(default)]
+    pub ready: bool,
 }
 
 /// The third party.

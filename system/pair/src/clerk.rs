@@ -3,7 +3,7 @@
 //! Contract: an order is followed or refused with all reasons, and what must outlive a restart is kept before it is confirmed. An order that
 //! concerns both nodes is passed on to the peer once. The heart's thread is asked short questions only.
 
-use crate::api::{Alarm, Answer, FailBack, OrderName, Refusal, Request, Status, Text};
+use crate::api::{Alarm, Answer, FailBack, Leaving, OrderName, Refusal, Request, Status, Text};
 use crate::door::{Ask, Door, Knock, Origin};
 use crate::input::Input;
 use crate::memory::Memory;
@@ -59,7 +59,7 @@ impl Clerk {
         answer.await.ok()
     }
 
-    async fn snapshot(&self) -> Option<Box<Snapshot>> {
+    pub(crate) async fn snapshot(&self) -> Option<Box<Snapshot>> {
         if self.before.lock().is_some() {
             return None;
         }
@@ -75,6 +75,7 @@ impl Clerk {
         let about = self.channel.as_ref().and_then(|channel| channel.about());
         let around = Around {
             storage: self.storage.status(),
+            ready: self.group.status().iter().any(|service| service.state == twinpost_group::ServiceState::Waiting),
             pids: self.group.pids().into_iter().map(|(_, pid)| pid).collect(),
             witness: self.witness.as_ref().map(|state| *state.borrow()),
             fencing: self.power.as_ref().map(|power| power.name().to_owned()),
@@ -115,6 +116,7 @@ impl Clerk {
             Request::Force { confirm } => self.force(confirm).await,
             Request::GiveWay => self.order(Order::GiveWay, give_way_words(&self.set)).await,
             Request::Preview { order } => self.preview(order).await,
+            Request::Leaving { what } => self.leaving(what, origin).await,
             Request::Alarm { severity, code, text } => {
                 let alarm = Alarm { at: crate::clock::wall_s(), code, severity, text };
                 let _ = self.inputs.send(Input::Alarm { alarm, lasting: None }).await;
@@ -270,6 +272,20 @@ impl Clerk {
             text.zh.push_str(&but.zh);
         }
         Answer::Done { text }
+    }
+
+    /// Here: the peer is told. From the peer: it is noted.
+    async fn leaving(&self, what: Leaving, origin: Origin) -> Answer {
+        if origin == Origin::Peer {
+            if self.inputs.send(Input::PeerLeaves(what)).await.is_err() {
+                return ending(&self.set);
+            }
+            return Answer::Done { text: Text::new("noted", "已记录") };
+        }
+        match self.tell_peer(&Request::Leaving { what }, origin).await {
+            None => Answer::Done { text: Text::new("The other node was told.", "已通知对方节点。") },
+            Some(why) => Answer::Error { text: why },
+        }
     }
 
     async fn fail_back(&self, rule: FailBack, origin: Origin) -> Answer {

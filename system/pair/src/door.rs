@@ -123,6 +123,7 @@ fn order_of(name: &str, arguments: serde_json::Value) -> Result<Request, twinpos
         Request::Maintenance { .. } | Request::FailBack { .. } | Request::Preview { .. } | Request::Standby | Request::Status => {
             Ok(request)
         }
+        Request::Leaving { .. } => Ok(request),
         _ => Err(Refusal::unknown(name)),
     }
 }

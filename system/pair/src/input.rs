@@ -1,6 +1,6 @@
 //! What comes to the heart from everyone else.
 
-use crate::api::{Alarm, FailBack};
+use crate::api::{Alarm, FailBack, Leaving};
 use crate::settings::Changes;
 use crate::snapshot::Snapshot;
 use tokio::sync::oneshot;
@@ -50,6 +50,8 @@ pub(crate) enum Input {
     Alarm { alarm: Alarm, lasting: Option<&'static str> },
     /// It is over.
     Over(&'static str),
+    /// The peer goes down by a person's order.
+    PeerLeaves(Leaving),
     /// The orderly end: hand over if that is possible. The answer: whether this node still serves.
     Leave(oneshot::Sender<bool>),
     /// The end, after the watchdog was disarmed.

@@ -28,6 +28,8 @@ pub(crate) struct Memory {
 struct Said {
     fail_back: Option<FailBack>,
     maintenance: Option<Maintenance>,
+    /// The peer is off by a person's order: its start at that time.
+    peer_off: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +73,19 @@ impl Memory {
             u64::try_from(kept.until_s.saturating_sub(clock::wall_s())).unwrap_or(0).saturating_mul(1000)
         };
         left.min(kept.for_ms)
+    }
+
+    /// The peer's start in which it was switched off by a person's order, and not heard since.
+    pub(crate) fn peer_off(&self) -> Option<u32> {
+        self.said.peer_off
+    }
+
+    /// Keeps that the peer is off by order; none: it is back.
+    pub(crate) fn keep_peer_off(&mut self, boot: Option<u32>) -> io::Result<()> {
+        if boot == self.said.peer_off {
+            return Ok(());
+        }
+        self.keep(Said { peer_off: boot, ..self.said.clone() })
     }
 
     /// Keeps the rule.
@@ -131,6 +146,17 @@ mod tests {
         let mut memory = Memory::load(path.clone());
         memory.keep_maintenance(0).expect("kept");
         assert_eq!(Memory::load(path).maintenance_left_ms(), 0);
+    }
+
+    #[test]
+    fn that_the_peer_is_off_by_order_outlives_a_restart() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("rules.json");
+        Memory::load(path.clone()).keep_peer_off(Some(7)).expect("kept");
+        let mut memory = Memory::load(path.clone());
+        assert_eq!(memory.peer_off(), Some(7));
+        memory.keep_peer_off(None).expect("kept");
+        assert_eq!(Memory::load(path).peer_off(), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use twinpost_heartbeat::State;
+use twinpost_heartbeat::{NodeState, State};
 
 /// Between two tries of what must be there before the heart begins.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -32,6 +32,10 @@ const WITNESS_AWAY: Duration = Duration::from_secs(30);
 const POWER_READ_EVERY: Duration = Duration::from_secs(600);
 /// Each step of an end by hand.
 const END_STEP_MAX: Duration = Duration::from_secs(25);
+/// Each step of a standby's leaving.
+const LEAVE_STEP_MAX: Duration = Duration::from_secs(4);
+/// Between two looks at the peer then.
+const LEAVE_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs the pair daemon of one node until `shutdown` is cancelled.
 ///
@@ -95,7 +99,9 @@ pub async fn serve(settings: Settings, parts: Parts, shutdown: CancellationToken
     let maintenance_left_ms = u32::try_from(clerk.memory.lock().maintenance_left_ms()).unwrap_or(u32::MAX);
 
     let hands = Hands { storage, address, group: Arc::clone(&group), power, witness };
-    let workers = Workers::start(&hands, file, set.power_on_after_ms, &inputs, &mut tasks);
+    let (peer_off, peer_is_off) = watch::channel(clerk.memory.lock().peer_off());
+    let workers = Workers::start(&hands, file, set.power_on_after_ms, &peer_is_off, &inputs, &mut tasks);
+    tasks.spawn(keep_peer_off(Arc::clone(&clerk), peer_is_off));
     listen(&set, &hands, group_events, changes, &inputs, &mut tasks);
     if let Some(channel) = channel {
         tasks.spawn(mind_channel(Arc::clone(&clerk), channel));
@@ -112,6 +118,7 @@ pub async fn serve(settings: Settings, parts: Parts, shutdown: CancellationToken
         group,
         board,
         fail_back,
+        peer_off,
         inputs: queue,
         changed,
         kill,
@@ -132,6 +139,12 @@ pub async fn serve(settings: Settings, parts: Parts, shutdown: CancellationToken
             how = &mut ended => return end_of(&how),
             serving = still_serving => if serving.unwrap_or(true) {
                 stop_by_hand(&hands).await?;
+            } else {
+                leave_the_mirror(&clerk, &hands).await;
+                if let Err(error) = hands.group.stop().await {
+                    // It served nobody and had no data; systemd kills it after this daemon's end.
+                    tracing::warn!(%error, "what waited to serve did not end");
+                }
             }
         }
     }
@@ -419,6 +432,40 @@ async fn tell_systemd(clerk: Arc<Clerk>) {
         }
         if changes.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+/// A standby that goes: its copy leaves the mirror while the heart still promises, so that the peer goes on alone by this node's word and needs no
+/// other proof. The peer's own work is not waited for longer than a moment.
+async fn leave_the_mirror(clerk: &Clerk, hands: &Hands) {
+    let serves = |seen: &crate::snapshot::Snapshot| seen.state.peer_within(seen.heart.lease_ms).map(|peer| peer.state);
+    if clerk.snapshot().await.and_then(|seen| serves(&seen)) != Some(NodeState::ActiveSynced) {
+        return;
+    }
+    match tokio::time::timeout(LEAVE_STEP_MAX, hands.storage.leave()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return tracing::warn!(%error, "the copy did not leave the mirror: the peer looks for a proof by itself"),
+        Err(_) => return tracing::warn!("the copy did not leave the mirror in time: the peer looks for a proof by itself"),
+    }
+    let agreed = async {
+        while clerk.snapshot().await.and_then(|seen| serves(&seen)) == Some(NodeState::ActiveSynced) {
+            tokio::time::sleep(LEAVE_LOOK_EVERY).await;
+        }
+    };
+    match tokio::time::timeout(LEAVE_STEP_MAX, agreed).await {
+        Ok(()) => tracing::info!("the peer goes on alone by this node's word"),
+        Err(_) => tracing::warn!("the peer did not say that it goes on alone"),
+    }
+}
+
+/// Keeps over a restart of this daemon that the peer is off by order.
+async fn keep_peer_off(clerk: Arc<Clerk>, mut peer_off: watch::Receiver<Option<u32>>) {
+    while peer_off.changed().await.is_ok() {
+        let (boot, memory) = (*peer_off.borrow_and_update(), Arc::clone(&clerk.memory));
+        let kept = tokio::task::spawn_blocking(move || memory.lock().keep_peer_off(boot)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "that the peer is off by order cannot be kept over a restart");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How everything is, as the heart's thread sees it at one moment.
 
-use crate::api::{Alarm, Dropped, FailBack, Switch, Text};
+use crate::api::{Alarm, Dropped, FailBack, Leaving, Switch, Text};
 use twinpost_heartbeat::{State, Writes};
 
 /// A copy for whoever asks.
@@ -38,6 +38,8 @@ pub(crate) struct Snapshot {
     pub(crate) watchdog_open: bool,
     /// In force.
     pub(crate) fail_back: FailBack,
+    /// The peer went down by a person's order.
+    pub(crate) away: Option<Leaving>,
 }
 
 /// One path.

@@ -1,7 +1,7 @@
 //! The status for people and programs, made from what the heart's thread sees and what the drivers say.
 
 use crate::api::{
-    FencingStatus, LinkStatus, NodeStatus, ServicesStatus, Status, StorageStatus, Text, WatchdogStatus, WitnessStatus,
+    FencingStatus, Leaving, LinkStatus, NodeStatus, ServicesStatus, Status, StorageStatus, Text, WatchdogStatus, WitnessStatus,
 };
 use crate::links::name;
 use crate::settings::Settings;
@@ -27,6 +27,7 @@ pub(crate) fn link_limit_ms(heart: &twinpost_heartbeat::Settings, link: Link) ->
 pub(crate) struct Around {
     pub(crate) storage: StorageStatus,
     pub(crate) pids: Vec<u32>,
+    pub(crate) ready: bool,
     pub(crate) witness: Option<bool>,
     pub(crate) fencing: Option<String>,
     pub(crate) channel: Option<bool>,
@@ -79,7 +80,7 @@ pub(crate) fn build(set: &Settings, seen: &Snapshot, around: Around) -> Status {
     let other = match s.peer {
         Some(heard) => NodeStatus {
             name: peer.to_owned(),
-            state: if peer_heard { words::state_code(heard.frame.state) } else { "silent" }.to_owned(),
+            state: if peer_heard { words::state_code(heard.frame.state) } else { gone(seen, "silent") }.to_owned(),
             eligible: peer_heard && heard.frame.state == NodeState::StandbyEligible,
             reign: heard.frame.reign,
             boot: heard.frame.boot,
@@ -92,7 +93,7 @@ pub(crate) fn build(set: &Settings, seen: &Snapshot, around: Around) -> Status {
         },
         None => NodeStatus {
             name: peer.to_owned(),
-            state: "unheard".to_owned(),
+            state: gone(seen, "unheard").to_owned(),
             boot: s.peer_boot,
             since_ms: seen.up_ms,
             version: around.peer_version,
@@ -131,6 +132,7 @@ pub(crate) fn build(set: &Settings, seen: &Snapshot, around: Around) -> Status {
         services: ServicesStatus {
             state: seen.services.to_owned(),
             why: seen.services_why.clone(),
+            ready: around.ready,
             restarts: s.restarts,
             pids: around.pids,
         },
@@ -145,6 +147,15 @@ pub(crate) fn build(set: &Settings, seen: &Snapshot, around: Around) -> Status {
         alarms: seen.alarms.clone(),
         up_ms: seen.up_ms,
         stall_max_ms: seen.stall_max_ms,
+    }
+}
+
+/// What a peer is that is not heard.
+const fn gone(seen: &Snapshot, otherwise: &'static str) -> &'static str {
+    match seen.away {
+        Some(Leaving::Off) => "off",
+        Some(Leaving::Restart) => "restarting",
+        None => otherwise,
     }
 }
 
@@ -201,6 +212,14 @@ fn sentence(set: &Settings, seen: &Snapshot, peer_heard: bool, storage: &Storage
             (_, Some(_)) => (
                 format!("Node {me} serves; node {peer} is catching up{percent} and cannot take over yet."),
                 format!("节点 {me} 在提供服务；节点 {peer} 正在追赶数据{percent}，暂时不能接管。"),
+            ),
+            (_, None) if seen.away == Some(Leaving::Off) => (
+                format!("Node {me} serves alone; node {peer} is off by a person's order: switch it on."),
+                format!("节点 {me} 单独提供服务；节点 {peer} 已按人工命令关机：请开机。"),
+            ),
+            (_, None) if seen.away.is_some() => (
+                format!("Node {me} serves alone; node {peer} starts again by a person's order."),
+                format!("节点 {me} 单独提供服务；节点 {peer} 正按人工命令重新启动。"),
             ),
             (_, None) => (
                 format!("Node {me} serves alone; node {peer} does not answer."),
@@ -295,6 +314,7 @@ mod tests {
             writes: Some(Writes::Held),
             services: "stopped",
             services_why: None,
+            away: None,
             fence_said: None,
             watchdog_open: false,
             fail_back: FailBack::Never,

@@ -247,6 +247,26 @@ pub(crate) fn peer_silent(me: &str, peer: &str) -> Alarm {
     )
 }
 
+/// The peer goes down by a person's order.
+pub(crate) fn peer_leaves(what: crate::api::Leaving, peer: &str) -> Alarm {
+    match what {
+        crate::api::Leaving::Off => alarm(
+            "peer_off_by_order",
+            Severity::Info,
+            format!(
+                "Node {peer} is switched off by a person's order and stays off until somebody switches it on. Until then a second fault stops the mail."
+            ),
+            format!("节点 {peer} 已按人工命令关机，在有人开机之前保持关机。在此期间再出一处故障，邮件服务将中断。"),
+        ),
+        crate::api::Leaving::Restart => alarm(
+            "peer_restarts_by_order",
+            Severity::Info,
+            format!("Node {peer} starts again by a person's order. Until it is back a second fault stops the mail."),
+            format!("节点 {peer} 正按人工命令重新启动。恢复之前再出一处故障，邮件服务将中断。"),
+        ),
+    }
+}
+
 /// One path is silent, the others carry.
 pub(crate) fn link_silent(link: twinpost_heartbeat::Link, others: &[twinpost_heartbeat::Link], peer: &str) -> Alarm {
     let mut told = of_heart(Word::LinkSilent(link), "", peer);

@@ -111,6 +111,7 @@ impl Workers {
         hands: &Hands,
         file: StateFile,
         power_on_after_ms: u32,
+        peer_off: &watch::Receiver<Option<u32>>,
         inputs: &mpsc::Sender<Input>,
         tasks: &mut JoinSet<()>,
     ) -> Self {
@@ -132,7 +133,7 @@ impl Workers {
 
         let fence = hands.power.clone().map(|power| {
             let (ask, asked) = mpsc::channel(1);
-            tasks.spawn(fence_worker(power, power_on_after_ms, asked, inputs.clone()));
+            tasks.spawn(fence_worker(power, power_on_after_ms, peer_off.clone(), asked, inputs.clone()));
             ask
         });
         let (mut claim, mut renew) = (None, None);
@@ -383,7 +384,13 @@ async fn group_worker(
     }
 }
 
-async fn fence_worker(power: Arc<dyn PowerSwitch>, on_after_ms: u32, mut asked: mpsc::Receiver<()>, inputs: mpsc::Sender<Input>) {
+async fn fence_worker(
+    power: Arc<dyn PowerSwitch>,
+    on_after_ms: u32,
+    peer_off: watch::Receiver<Option<u32>>,
+    mut asked: mpsc::Receiver<()>,
+    inputs: mpsc::Sender<Input>,
+) {
     let mut on_at = None;
     loop {
         let again = async {
@@ -399,6 +406,10 @@ async fn fence_worker(power: Arc<dyn PowerSwitch>, on_after_ms: u32, mut asked: 
             },
             () = again => {
                 on_at = None;
+                if peer_off.borrow().is_some() {
+                    tracing::info!(switch = power.name(), "the peer is off by a person's order and stays so");
+                    continue;
+                }
                 // It comes up without any right, as a standby.
                 match power.on().await {
                     Ok(()) => tracing::info!(switch = power.name(), "the peer's power is on again"),

@@ -81,6 +81,12 @@ pub trait Storage: Send + Sync {
     /// Keeps this node's diverged data for the merge before it is overwritten; the folder of the copy.
     fn keep_aside(&self) -> BoxFuture<'_, Result<PathBuf, Error>>;
 
+    /// This standby goes down in order: its copy leaves the mirror and stays out, while its heart still beats and can promise. So the active goes on alone
+    /// by the other's own word, and holds no write for a proof. Nothing happens on a node that is active.
+    fn leave(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// How far this node's data is; comparable between the two nodes of a pair, 0 for a node without data.
     fn position(&self) -> BoxFuture<'_, Result<u64, Error>>;
 

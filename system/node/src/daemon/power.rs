@@ -81,12 +81,23 @@ pub async fn preview(what: Power, socket: &Path) -> Done {
 /// systemd refuses.
 pub async fn go(what: Power, socket: &Path, say: impl Fn(Text)) -> Result<Done, Refused> {
     hand_over(socket, say).await;
+    tell_the_peer(what, socket).await;
     let (word, text) = match what {
         Power::Off => ("poweroff", Text::new("This node is being switched off.", "本节点正在关机。")),
         Power::Reboot | Power::Slot(_) => ("reboot", Text::new("This node starts again.", "本节点正在重新启动。")),
     };
     systemctl(&["--no-block", word]).await?;
     Ok(Done { text, ..Done::default() })
+}
+
+/// The other node shall neither take this one for dead nor give it its power back.
+async fn tell_the_peer(what: Power, socket: &Path) {
+    let word = if what == Power::Off { "off" } else { "restart" };
+    match link::ask(socket, &json!({ "op": "leaving", "what": word })).await {
+        Some(answer) if answer["answer"] == "done" => {}
+        Some(answer) => tracing::warn!(said = %answer, "the other node was not told that this one goes down"),
+        None => tracing::info!("no pair daemon answers: nobody is told that this node goes down"),
+    }
 }
 
 /// Lets the peer take over, if this node serves and the peer may.

@@ -66,6 +66,10 @@ impl Engine {
     fn alarm(&mut self, alarm: Alarm, now_ms: u64) {
         let (me, peer) = (self.set.name().to_owned(), self.set.peer_name().to_owned());
         match alarm {
+            // Its going was told once.
+            Alarm::LinkSilent(_) | Alarm::Alone(_) if self.away.is_some() => {
+                tracing::info!(?alarm, "the peer went down by a person's order");
+            }
             Alarm::TookOver(proof) => self.took_over(proof, now_ms),
             Alarm::LinkSilent(link) => {
                 if !self.sides.on(link) {

@@ -41,6 +41,7 @@ impl Engine {
         if frame.link == Link::Serial && self.board.over("serial_is_modem") {
             self.sides.trouble(Link::Serial, None);
         }
+        self.peer_is_back();
         if self.board.over("peer_silent") {
             tracing::info!(peer = self.set.peer_name(), link = crate::links::name(frame.link), "the peer is heard again");
         }
@@ -63,6 +64,10 @@ impl Engine {
         self.watching.own(self.state.node_state(), self.state.phase, now_ms);
         if before.phase == self.state.phase {
             return;
+        }
+        if self.state.phase == Phase::Standby {
+            // The data is not mounted here now: the services may be started as far as they need none.
+            self.group.ready();
         }
         match self.state.phase {
             Phase::Claim | Phase::Store if self.course.is_none() => {

@@ -84,6 +84,7 @@ impl Engine {
             Input::Over(key) => {
                 self.board.over(key);
             }
+            Input::PeerLeaves(what) => self.peer_leaves(what, clock::now_ms()),
             Input::Leave(reply) => self.leave(reply),
             Input::End => self.ended = Some(Ended::Orderly),
         }

@@ -7,6 +7,7 @@
 //!
 //! Failure classes: [`Ended::SelfFenced`]; everything else is told to people and goes on.
 
+pub(crate) mod away;
 mod effects;
 mod hearing;
 mod inputs;
@@ -81,6 +82,9 @@ pub(crate) struct Engine {
     watching: watching::Watching,
     changed: Arc<watch::Sender<u64>>,
     leaving: Option<Leaving>,
+    away: Option<away::Away>,
+    /// The peer's start in which it was switched off by order, for those who give power and for the disk.
+    peer_off: watch::Sender<Option<u32>>,
     /// No step any more, only the watchdog is fed: its owner stops everything by hand. Until then.
     frozen_until_ms: Option<u64>,
     ended: Option<Ended>,
@@ -95,6 +99,7 @@ pub(crate) struct Start {
     pub(crate) group: Arc<Group>,
     pub(crate) board: Board,
     pub(crate) fail_back: FailBack,
+    pub(crate) peer_off: watch::Sender<Option<u32>>,
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) changed: Arc<watch::Sender<u64>>,
     pub(crate) kill: CancellationToken,
@@ -103,9 +108,10 @@ pub(crate) struct Start {
 impl Engine {
     /// Runs to the end, on a runtime of the calling thread. `maintenance_left_ms`: of one that began before a restart.
     pub(crate) async fn run(start: Start, maintenance_left_ms: u32) -> Ended {
-        let Start { set, heart, state, workers, group, board, fail_back, mut inputs, changed, kill } = start;
+        let Start { set, heart, state, workers, group, board, fail_back, peer_off, mut inputs, changed, kill } = start;
         let (tell, mut news) = mpsc::channel(crate::links::sides::NEWS_MAX);
         let now_ms = clock::now_ms();
+        let away = peer_off.borrow().map(|boot| away::Away::kept(boot, now_ms));
         let mut engine = Engine {
             sides: Sides::open(&set, &tell),
             watchdog: set.watchdog.as_deref().map(Watchdog::new),
@@ -137,6 +143,8 @@ impl Engine {
             watching: watching::Watching::new(now_ms),
             changed,
             leaving: None,
+            away,
+            peer_off,
             frozen_until_ms: None,
             ended: None,
         };

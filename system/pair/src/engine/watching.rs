@@ -118,6 +118,7 @@ impl Engine {
         }
         self.watching.looked_ms = now_ms;
         self.watch_fail_back(now_ms);
+        self.watch_away(now_ms);
         for (kind, keys) in WRONG_KEYS.iter().enumerate() {
             for (link, key) in keys.iter().enumerate() {
                 let last = &mut self.watching.wrong_ms[kind][link];
@@ -158,6 +159,7 @@ impl Engine {
             (up, self.sides.troubled(link)).hash(&mut hasher);
         }
         (self.services, &self.services_why, self.writes, self.fence_said).hash(&mut hasher);
+        self.away.map(|away| away.what == crate::api::Leaving::Off).hash(&mut hasher);
         (self.board.journal.alarms.back().map(|alarm| (alarm.at, &alarm.code)), self.board.journal.alarms.len())
             .hash(&mut hasher);
         let seen = hasher.finish();
@@ -187,6 +189,7 @@ impl Engine {
             watchdog_open: self.watchdog.as_ref().is_some_and(crate::watchdog::Watchdog::is_open)
                 && !self.board.lasts("watchdog"),
             fail_back: self.fail_back.clone(),
+            away: self.away.map(|away| away.what),
         }
     }
 }

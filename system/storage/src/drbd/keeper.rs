@@ -238,7 +238,8 @@ impl Inner {
 
     /// A standby always looks for its peer; an active only once the core allowed a resync.
     async fn connect(&self, view: &View) -> Result<(), Error> {
-        let may = !self.state().diverged && (self.mode() == Mode::Standby || (self.mode().active() && *self.permit.borrow()));
+        let kept_out = self.state().diverged || self.state().left;
+        let may = !kept_out && (self.mode() == Mode::Standby || (self.mode().active() && *self.permit.borrow()));
         if may && view.stands_alone() {
             self.drbdadm(&["connect"]).await?;
         }

@@ -79,6 +79,8 @@ struct State {
     done_percent: Option<f32>,
     trouble: String,
     verifying: bool,
+    /// The copy left the mirror for good; a start of the daemon brings it back.
+    left: bool,
     verified: Option<u64>,
 }
 
@@ -358,6 +360,10 @@ impl Storage for Drbd {
 
     fn keep_aside(&self) -> BoxFuture<'_, Result<PathBuf, Error>> {
         self.run(self.inner.keep_aside())
+    }
+
+    fn leave(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.run(self.inner.leave())
     }
 
     fn position(&self) -> BoxFuture<'_, Result<u64, Error>> {

@@ -188,6 +188,19 @@ impl Inner {
         Ok(())
     }
 
+    /// drbdsetup(8) disconnect: a secondary that leaves its primary marks its own copy as outdated first, and the primary knows that: it asks for no
+    /// proof by its handler.
+    pub(super) async fn leave(&self) -> Result<(), Error> {
+        if self.mode() != Mode::Standby {
+            return Ok(());
+        }
+        self.state().left = true;
+        if self.view.borrow().stands_alone() {
+            return Ok(());
+        }
+        self.drbdadm(&["disconnect"]).await.map(drop)
+    }
+
     async fn secondary(&self) -> Result<(), Error> {
         let view = self.view.borrow().clone();
         if view.complete && !view.exists {
