@@ -12,12 +12,12 @@ mod ahead;
 mod opening;
 mod reload;
 
+use self::opening::{Laps, Opened};
 use crate::adapter::{ImapBackend, Pop3Backend, SignIn, SmtpBackend, StoreSpool, Wishes};
 use crate::cli::Mail;
 use crate::control::{self, Office};
 use crate::node::Folder;
 use crate::texts::{Parts, TextCourier, Texts};
-use self::opening::{Laps, Opened};
 use crate::{EXIT_DONE, EXIT_FAILED, EXIT_HOPELESS, complain, end_with_parent, indexer, janitor, logs, settings};
 use bytes::Bytes;
 use nix::sys::signal::Signal;

@@ -22,8 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    Error, GroupEvent, Run, Service, ServiceState, ServiceStatus, Settings,
-    ahead,
+    Error, GroupEvent, Run, Service, ServiceState, ServiceStatus, Settings, ahead,
     life::{Birth, Life},
     rounds,
     spawn::Spawner,
@@ -607,4 +606,3 @@ impl Inner {
         }
     }
 }
-

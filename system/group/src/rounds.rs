@@ -79,8 +79,7 @@ struct Unwell {
 
 /// All checks of a service at once; all must answer.
 async fn ask(service: &Service) -> Result<(), Unwell> {
-    let failed: Vec<Failure> =
-        join_all(service.check.iter().map(Check::run)).await.into_iter().filter_map(Result::err).collect();
+    let failed: Vec<Failure> = join_all(service.check.iter().map(Check::run)).await.into_iter().filter_map(Result::err).collect();
     if failed.is_empty() {
         return Ok(());
     }

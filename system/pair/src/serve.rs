@@ -34,6 +34,10 @@ const POWER_READ_EVERY: Duration = Duration::from_secs(600);
 const END_STEP_MAX: Duration = Duration::from_secs(25);
 /// Each step of a standby's leaving.
 const LEAVE_STEP_MAX: Duration = Duration::from_secs(4);
+/// A takeover of the peer is waited for no longer.
+const LEAVE_TAKEOVER_MAX: Duration = Duration::from_secs(8);
+/// DRBD tells the peer's daemon of a lost mirror within this.
+const LEAVE_NEWS: Duration = Duration::from_millis(500);
 /// Between two looks at the peer then.
 const LEAVE_LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -439,23 +443,38 @@ async fn tell_systemd(clerk: Arc<Clerk>) {
 /// A standby that goes: its copy leaves the mirror while the heart still promises, so that the peer goes on alone by this node's word and needs no
 /// other proof. The peer's own work is not waited for longer than a moment.
 async fn leave_the_mirror(clerk: &Clerk, hands: &Hands) {
-    let serves = |seen: &crate::snapshot::Snapshot| seen.state.peer_within(seen.heart.lease_ms).map(|peer| peer.state);
-    if clerk.snapshot().await.and_then(|seen| serves(&seen)) != Some(NodeState::ActiveSynced) {
+    let peer = async || {
+        let seen = clerk.snapshot().await?;
+        seen.state.peer_within(seen.heart.lease_ms).map(|peer| peer.state)
+    };
+    let until = async |reached: fn(Option<NodeState>) -> bool, limit: Duration| {
+        let looking = async {
+            while !reached(peer().await) {
+                tokio::time::sleep(LEAVE_LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(limit, looking).await.is_ok()
+    };
+    // One that takes over right now is not disturbed in it.
+    until(|peer| peer != Some(NodeState::TakingOver), LEAVE_TAKEOVER_MAX).await;
+    if !peer().await.is_some_and(NodeState::is_active) {
         return;
     }
     match tokio::time::timeout(LEAVE_STEP_MAX, hands.storage.leave()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return tracing::warn!(%error, "the copy did not leave the mirror: the peer looks for a proof by itself"),
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => return,
+        Ok(Err(error)) => {
+            return tracing::warn!(%error, "the copy did not leave the mirror: the peer looks for a proof by itself");
+        }
         Err(_) => return tracing::warn!("the copy did not leave the mirror in time: the peer looks for a proof by itself"),
     }
-    let agreed = async {
-        while clerk.snapshot().await.and_then(|seen| serves(&seen)) == Some(NodeState::ActiveSynced) {
-            tokio::time::sleep(LEAVE_LOOK_EVERY).await;
-        }
-    };
-    match tokio::time::timeout(LEAVE_STEP_MAX, agreed).await {
-        Ok(()) => tracing::info!("the peer goes on alone by this node's word"),
-        Err(_) => tracing::warn!("the peer did not say that it goes on alone"),
+    // Its own mirror has to tell it first.
+    tokio::time::sleep(LEAVE_NEWS).await;
+    // Not heard any more, it does not hear a promise either.
+    if until(|peer| matches!(peer, None | Some(NodeState::ActiveAlone)), LEAVE_STEP_MAX).await {
+        tracing::info!("the peer goes on alone by this node's word");
+    } else {
+        tracing::warn!("the peer did not say that it goes on alone");
     }
 }
 

@@ -468,3 +468,50 @@ async fn renew_worker(witness: Arc<dyn Witness>, mut asked: watch::Receiver<Opti
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::BoxFuture;
+    use twinpost_fencing::Power;
+
+    /// Tells what it was asked for.
+    struct Switch(mpsc::UnboundedSender<&'static str>);
+
+    impl PowerSwitch for Switch {
+        fn off(&self) -> BoxFuture<'_, Result<PowerOff, twinpost_fencing::Error>> {
+            let _ = self.0.send("off");
+            Box::pin(std::future::ready(Ok(PowerOff::ReadBackOff)))
+        }
+        fn on(&self) -> BoxFuture<'_, Result<(), twinpost_fencing::Error>> {
+            let _ = self.0.send("on");
+            Box::pin(std::future::ready(Ok(())))
+        }
+        fn read(&self) -> BoxFuture<'_, Result<Power, twinpost_fencing::Error>> {
+            Box::pin(std::future::ready(Ok(Power::Off)))
+        }
+        fn name(&self) -> &'static str {
+            "a switch"
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_off_by_order_gets_no_power() {
+        let (told, mut asked) = mpsc::unbounded_channel();
+        let (order, orders) = mpsc::channel(1);
+        let (inputs, mut answers) = mpsc::channel(8);
+        let (peer_off, is_off) = watch::channel(Some(3));
+        let worker = tokio::spawn(fence_worker(Arc::new(Switch(told)), 10, is_off, orders, inputs));
+        order.send(()).await.expect("it lives");
+        assert_eq!(asked.recv().await, Some("off"));
+        assert!(matches!(answers.recv().await, Some(Input::Fence { said: "off", .. })));
+        let silence = tokio::time::timeout(Duration::from_millis(200), asked.recv()).await;
+        assert!(silence.is_err(), "its time came, and it got no power");
+        // It was back since: when it must be fenced now, it comes back as ever.
+        peer_off.send_replace(None);
+        order.send(()).await.expect("it lives");
+        assert_eq!((asked.recv().await, asked.recv().await), (Some("off"), Some("on")));
+        drop(order);
+        worker.await.expect("no panic");
+    }
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use twinpost_heartbeat::Writes;
-use twinpost_pair::api::{Answer, FailBack, OrderName, Request};
+use twinpost_pair::api::{Answer, FailBack, Leaving, OrderName, Request};
 use twinpost_pair::{Error, Handle, PeerChannel};
 use twinpost_storage::{Storage, StorageStatus};
 
@@ -123,6 +123,32 @@ async fn the_service_goes_back_to_the_preferred_node() {
     let b = rig.start(1);
     assert_eq!(b.until("running", |s| node_of(s, "b").boot > 1).await.fail_back, rule);
     assert_eq!(b.until_active().await.fail_back, rule);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_a_person_switches_off_is_off_and_no_alarm() {
+    let rig = Rig::new();
+    let (a, b) = joined(&rig);
+    a.until_active().await;
+    b.until_eligible().await;
+    let answer = b.ask(Request::Leaving { what: Leaving::Off }).await;
+    assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+    b.leave().await.expect("an orderly end");
+    let status = a.until("b is off", |s| node_of(s, "b").state == "off").await;
+    assert!(status.sentence.contains("person's order") && status.active.as_deref() == Some("a"), "{}", status.sentence);
+    a.until_told("peer_off_by_order").await;
+    // Kept over a restart of the daemon, and silence of all paths is no alarm meanwhile.
+    a.kill().await;
+    let a = rig.start(0);
+    let status = a.until("still off", |s| s.active.as_deref() == Some("a") && node_of(s, "b").state == "off").await;
+    let loud = |status: &twinpost_pair::api::Status| status.alarms.iter().any(|alarm| alarm.code == "peer_silent");
+    assert!(!loud(&status), "{:?}", status.alarms);
+    assert_eq!(status.alarms.iter().filter(|alarm| alarm.code == "peer_off_by_order").count(), 1);
+    // It is heard again: as any node from now on.
+    let b = rig.start(1);
+    a.until("b is back", |s| node_of(s, "b").state.starts_with("standby")).await;
+    b.kill().await;
+    a.until_told("peer_silent").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

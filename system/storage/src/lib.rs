@@ -82,9 +82,9 @@ pub trait Storage: Send + Sync {
     fn keep_aside(&self) -> BoxFuture<'_, Result<PathBuf, Error>>;
 
     /// This standby goes down in order: its copy leaves the mirror and stays out, while its heart still beats and can promise. So the active goes on alone
-    /// by the other's own word, and holds no write for a proof. Nothing happens on a node that is active.
-    fn leave(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(std::future::ready(Ok(())))
+    /// by the other's own word, and holds no write for a proof. `false`: there is no mirror, or this node is active, and nothing happened.
+    fn leave(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        Box::pin(std::future::ready(Ok(false)))
     }
 
     /// How far this node's data is; comparable between the two nodes of a pair, 0 for a node without data.

@@ -296,6 +296,24 @@ async fn a_peer_that_still_counts_as_primary() {
 }
 
 #[tokio::test]
+async fn a_standby_that_goes_leaves_the_mirror_and_stays_out() {
+    let bench = Bench::new("UpToDate", "UpToDate");
+    let a = bench.node();
+    a.promote(1).await.unwrap();
+    assert!(!a.leave().await.unwrap(), "an active stays");
+    a.demote().await.unwrap();
+    bench.answer("disconnect", &format!("printf '%s' '{ALONE}' >> events"));
+    assert!(a.leave().await.unwrap());
+    let left = bench.log().iter().filter(|line| line.starts_with("disconnect")).count();
+    assert_eq!(left, 1);
+    when("it stands alone", || a.status().connection == "StandAlone").await;
+    // The keeper's next turns do not bring it back.
+    let turns = bench.log().len();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(!bench.log()[turns..].iter().any(|line| line.starts_with("connect")), "{:?}", bench.log());
+}
+
+#[tokio::test]
 async fn held_writes_wait_for_the_core() {
     let bench = Bench::new("UpToDate", "UpToDate");
     let a = bench.node();

@@ -19,6 +19,7 @@ mod ground;
 mod install;
 mod links;
 mod mirror;
+mod off;
 mod power;
 mod serial;
 mod sms;
@@ -36,6 +37,7 @@ fn scenarios() -> Vec<Scenario> {
         links::all(),
         serial::all(),
         crash::all(),
+        off::all(),
         mirror::all(),
         disks::all(),
         install::all(),

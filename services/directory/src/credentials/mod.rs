@@ -21,7 +21,10 @@ pub(crate) use sign_in::SignIn;
 use crate::change::{HashCost, NewPassword};
 use crate::error::{Error, HashFault};
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
-use base64::{Engine, engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD}};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD},
+};
 use hash::Hash;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

@@ -5,7 +5,7 @@
 //!
 //! Failure classes: a fault in the documents ends it (the pair daemon tries again, calmly); a rehearsal that fails is logged.
 
-use super::opening::rehearse;
+use super::opening::{rehearsal_in, rehearse};
 use super::{Halt, hopeless};
 use crate::logs;
 use crate::node::Folder;
@@ -38,6 +38,8 @@ pub async fn wait(folder: &Folder) -> Result<Option<Word>, Halt> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tokio::select! {
         word = door.word() => {
+            // What a rehearsal that was cut short left; it lies in memory and is in nobody's way.
+            let _ = std::fs::remove_dir_all(rehearsal_in(folder));
             word.map(Some).map_err(|e| Halt::from(format!("nobody can come to {}: {e}", path.display())))
         }
         () = rehearsal => Ok(None),

@@ -97,13 +97,18 @@ pub async fn open(document: &Document, folder: &Folder, paired: bool, laps: &mut
     Ok(Opened { store, directory, search, tls_dir, tls, gateway })
 }
 
+/// Where a rehearsal plays.
+pub fn rehearsal_in(folder: &Folder) -> PathBuf {
+    folder.run().join("rehearsal")
+}
+
 /// Opens an empty folder as the real one will be opened, greets once on a port of its own, and clears up. In `run`, which is no stable storage on
 /// the image: nothing waits for a disk.
 ///
 /// # Errors
 /// In words.
 pub async fn rehearse(document: &Document, folder: &Folder) -> Result<Laps, String> {
-    let scratch = Folder::new(folder.run().join("rehearsal"));
+    let scratch = Folder::new(rehearsal_in(folder));
     let clear = || match std::fs::remove_dir_all(scratch.path()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("{}: {e}", scratch.path().display())),
         _ => Ok(()),

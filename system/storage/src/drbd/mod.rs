@@ -362,7 +362,7 @@ impl Storage for Drbd {
         self.run(self.inner.keep_aside())
     }
 
-    fn leave(&self) -> BoxFuture<'_, Result<(), Error>> {
+    fn leave(&self) -> BoxFuture<'_, Result<bool, Error>> {
         self.run(self.inner.leave())
     }
 

@@ -190,15 +190,15 @@ impl Inner {
 
     /// drbdsetup(8) disconnect: a secondary that leaves its primary marks its own copy as outdated first, and the primary knows that: it asks for no
     /// proof by its handler.
-    pub(super) async fn leave(&self) -> Result<(), Error> {
+    pub(super) async fn leave(&self) -> Result<bool, Error> {
         if self.mode() != Mode::Standby {
-            return Ok(());
+            return Ok(false);
         }
         self.state().left = true;
         if self.view.borrow().stands_alone() {
-            return Ok(());
+            return Ok(false);
         }
-        self.drbdadm(&["disconnect"]).await.map(drop)
+        self.drbdadm(&["disconnect"]).await.map(|_| true)
     }
 
     async fn secondary(&self) -> Result<(), Error> {
