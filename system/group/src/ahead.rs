@@ -85,6 +85,7 @@ impl Inner {
             let was_ahead = work.waiting[index].as_ref().is_some_and(|unit| unit.how().is_none());
             if !was_ahead {
                 self.dismiss(work, index).await?;
+                self.tell(index, |s| s.state = ServiceState::Starting);
                 work.waiting[index] = Some(self.begin_unit(index, unit, service.start_limit, cut).await?);
             }
             let Some(told) = &work.waiting[index] else { continue };
@@ -157,7 +158,7 @@ impl Inner {
             Ok(()) => {
                 work.waiting[index] = None;
                 self.tell(index, |s| {
-                    if s.state == ServiceState::Waiting {
+                    if matches!(s.state, ServiceState::Waiting | ServiceState::Starting) {
                         (s.state, s.pid) = (ServiceState::Stopped, None);
                     }
                 });

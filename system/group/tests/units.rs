@@ -73,8 +73,15 @@ fn orders(dir: &Path, word: &str) -> usize {
     fs::read_to_string(dir.join("asked")).unwrap().lines().filter(|line| line.starts_with(word)).count()
 }
 
-fn gone(pid: u32) -> bool {
-    rustix::process::test_kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()).is_err()
+/// Its program runs no more; whoever is its parent here may not have waited for it.
+async fn until_gone(pid: u32) {
+    let runs = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    let looking = async {
+        while runs() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), looking).await.expect("it is gone in time");
 }
 
 #[tokio::test]
@@ -90,13 +97,15 @@ async fn one_that_waits_is_told_to_serve() {
     assert_eq!(fs::read_to_string(dir.path().join("serves")).unwrap(), pid.to_string());
     assert_eq!((orders(dir.path(), "start"), group.pids()), (started, vec![("mail".to_owned(), pid)]), "no other was started");
     group.stop().await.unwrap();
-    assert!(gone(pid) && group.status()[0].state == ServiceState::Stopped);
+    until_gone(pid).await;
+    assert_eq!(group.status()[0].state, ServiceState::Stopped);
     // After the stop nobody waits until it is wanted again.
     assert_eq!(orders(dir.path(), "start"), started);
     group.ready();
     let second = until_waiting(&group, pid).await;
     group.stop().await.unwrap();
-    assert!(gone(second), "a stop ends those that wait, too");
+    // A stop ends those that wait, too.
+    until_gone(second).await;
 }
 
 #[tokio::test]
@@ -127,7 +136,8 @@ async fn without_one_that_waits_or_when_it_refuses_one_is_started() {
     fs::write(dir.path().join("refuse-once"), "").unwrap();
     group.start().await.unwrap();
     let serves = group.pids()[0].1;
-    assert!(serves != refuses && gone(refuses), "the one that refused is gone, and another serves");
+    assert_ne!(serves, refuses, "another serves");
+    until_gone(refuses).await;
     group.stop().await.unwrap();
     // One that was started now and refuses is a failed start.
     fs::write(dir.path().join("refuse-once"), "").unwrap();
