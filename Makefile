@@ -59,12 +59,13 @@ docs: need-cargo ## Write the pages in docs/ that are made from the code
 	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-config --lib
 	TWINPOST_WRITE_DOCS=1 $(CARGO) test --quiet -p twinpost-hw-tests --test rfc
 
-bench: need-cargo ## Figures beside Postfix + Dovecot, smsd, gammu-smsd and keepalived in the same run; writes bench-results/
+bench: need-cargo ## Figures beside Postfix + Dovecot, smsd, gammu-smsd and keepalived in the same run, and of two machines; writes bench-results/
 	@hw-tests/need bench
-	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp -p twinpost-hw-modem -p twinpost-gsm -p twinpost-sms --bins --examples
+	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp -p twinpost-hw-modem -p twinpost-gsm -p twinpost-sms -p twinpost-image -p twinpost-rig --bins --examples
 	hw-tests/bench/run.py
 	hw-tests/bench/sms.py
 	hw-tests/bench/pair.py
+	$(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CARGO_TARGET_DIR CARGO="$(CARGO)") hw-tests/bench/machines.py
 	$(TARGET)/release/examples/sms_bench
 	$(TARGET)/release/examples/speed
 
