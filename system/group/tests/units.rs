@@ -42,7 +42,7 @@ async fn plays_one_that_waits() {
     }
     fs::write(dir.join("serves"), std::process::id().to_string()).unwrap();
     word.serving().await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A group whose service waits.

@@ -47,7 +47,7 @@ pub async fn watch(machine: Arc<Machine>, stop: CancellationToken) {
         let before = told.clone();
         let boot = report::read(&machine.settings.boot_report);
         let mut found = troubles(&boot, &bays.arrays());
-        found.extend(machine.settings.firewall.fault().map(unguarded));
+        found.extend(machine.settings.firewall.fault().map(|text| unguarded(&text)));
         found.extend(one_legged(&bays.root_legs(), &bays.arrays()));
         tell(&machine.settings.pair_socket(), &found, &mut told).await;
         if told != before {
@@ -90,7 +90,7 @@ fn one_legged(legs: &[RootLeg], arrays: &[twinpost_disks::ArrayStatus]) -> Optio
     })
 }
 
-fn unguarded(text: Text) -> Trouble {
+fn unguarded(text: &Text) -> Trouble {
     Trouble {
         key: FIREWALL.to_owned(),
         code: FIREWALL.to_owned(),
