@@ -87,6 +87,9 @@ impl Observers {
             let _ = ip(rig.space(), &format!("link del {port}"));
             ip(rig.space(), &format!("link add {port} type veth peer name lan0 netns {inside}"))?;
             ip(rig.space(), &format!("link set {port} master lan up"))?;
+            // Always the same hardware address: a node remembers that of the observer before, and would answer nobody for the ten seconds that its
+            // kernel takes to find out.
+            ip(&space, &format!("link set lan0 address 52:54:00:00:01:0{}", at + 1))?;
             ip(&space, "link set lan0 up")?;
             ip(&space, &format!("addr add 10.9.0.{}/24 dev lan0", 31 + at))?;
             let mac = format!("52:54:00:00:00:0{}", at + 1);
