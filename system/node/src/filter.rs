@@ -7,9 +7,11 @@
 //! Failure classes: `nft` does not run or refuses, or what it lists is not what was loaded: a sentence in both languages.
 
 use crate::api::Text;
-use crate::render::firewall::{FIREWALL_FILE, Opened};
+use crate::render::files::write_one;
+use crate::render::firewall::{Opened, elements};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 use twinpost_storage::Program;
 
@@ -113,11 +115,11 @@ pub async fn guard(nft: &Program) -> Guarded {
     }
 }
 
-/// Of a running node: rules and sets as the documents have them, loaded again where they are not.
+/// Of a running node: rules and sets as the documents have them now, loaded again where they are not. `file`: where the elements are written.
 ///
 /// # Errors
 /// What is wrong, and stays so.
-pub async fn keep(nft: &Program, wanted: &Opened) -> Result<(), Text> {
+pub async fn keep(nft: &Program, wanted: &Opened, file: &Path) -> Result<(), Text> {
     let now = look(nft).await;
     if now == Loaded::Rules(wanted.clone()) {
         return Ok(());
@@ -128,7 +130,9 @@ pub async fn keep(nft: &Program, wanted: &Opened) -> Result<(), Text> {
     if !matches!(now, Loaded::Rules(_)) {
         failed = load(nft, RULES).await.err();
     }
-    failed = failed.or(load(nft, FIREWALL_FILE).await.err());
+    // The documents may have changed since the last setup.
+    failed = failed.or(write_one(file, &elements(wanted)).err().map(|error| format!("{}: {error}", file.display())));
+    failed = failed.or(load(nft, &file.display().to_string()).await.err());
     let why = failed.unwrap_or_default();
     match look(nft).await {
         Loaded::Rules(opened) if opened == *wanted => Ok(()),
@@ -210,22 +214,25 @@ mod tests {
         let closed = nft(folder.path(), false, true);
         let guarded = guard(&closed).await;
         assert!(guarded.lan && guarded.fault.unwrap().en.contains("nobody is let in"));
-        assert!(keep(&closed, &opened()).await.unwrap_err().en.contains("nobody is let in"));
+        assert!(keep(&closed, &opened(), &folder.path().join("sets")).await.unwrap_err().en.contains("nobody is let in"));
         let none = nft(folder.path(), false, false);
         let guarded = guard(&none).await;
         assert!(!guarded.lan && guarded.fault.unwrap().en.contains("no module"));
-        assert!(keep(&none, &opened()).await.unwrap_err().en.contains("open to its network"));
+        assert!(keep(&none, &opened(), &folder.path().join("sets")).await.unwrap_err().en.contains("open to its network"));
     }
 
     #[tokio::test]
     async fn a_filter_that_was_lost_is_loaded_again() {
         let folder = tempfile::tempdir().unwrap();
         let all = nft(folder.path(), true, true);
-        keep(&all, &opened()).await.unwrap();
+        let sets = folder.path().join("sets");
+        keep(&all, &opened(), &sets).await.unwrap();
         std::fs::remove_file(folder.path().join("nft.now")).unwrap();
-        keep(&all, &opened()).await.unwrap();
+        keep(&all, &opened(), &sets).await.unwrap();
+        // A document that names another port: its elements are loaded. This `nft` takes none.
         let more = Opened { lan_tcp: [25, 587, 993].into(), ..opened() };
-        assert!(keep(&all, &more).await.unwrap_err().en.contains("does not let in"));
+        assert!(keep(&all, &more, &sets).await.unwrap_err().en.contains("does not let in"));
+        assert!(std::fs::read_to_string(&sets).unwrap().contains("lan_tcp { 25, 587, 993 }"));
     }
 
     proptest! {

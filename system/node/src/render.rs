@@ -8,7 +8,7 @@
 
 pub mod boot;
 mod devices;
-mod files;
+pub(crate) mod files;
 pub mod firewall;
 pub mod network;
 #[cfg(test)]

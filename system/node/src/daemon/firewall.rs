@@ -9,7 +9,8 @@ use super::Machine;
 use crate::api::Text;
 use crate::filter;
 use crate::render::boot::{Sys, documents};
-use crate::render::{firewall, network};
+use crate::render::firewall::{self, FIREWALL_FILE};
+use crate::render::network;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub async fn watch(machine: Arc<Machine>, stop: CancellationToken) {
         if idle {
             let (node, document) = documents(&sys.node, &mut Vec::new());
             let wanted = firewall::opened(&node, document.as_ref());
-            let now = filter::keep(&sys.nft, &wanted).await.err();
+            let now = filter::keep(&sys.nft, &wanted, FIREWALL_FILE.as_ref()).await.err();
             let before = std::mem::replace(&mut *machine.settings.firewall.0.lock(), now.clone());
             match (&before, &now) {
                 (_, Some(fault)) if before != now => tracing::error!("{}", fault.en),
