@@ -125,13 +125,9 @@ impl Folder {
     pub fn sms_run(&self) -> PathBuf {
         self.0.join("run").join("sms")
     }
-    /// Sockets, gone with the machine's power.
-    pub fn run(&self) -> PathBuf {
-        self.0.join("run")
-    }
     /// Where a mail process that was started ahead is told to serve.
     pub fn mail_door(&self) -> PathBuf {
-        self.run().join("mail-wait.sock")
+        self.mail_run().join("wait")
     }
     /// The socket of the SMS process.
     pub fn sms_socket(&self) -> PathBuf {

@@ -99,7 +99,7 @@ pub async fn open(document: &Document, folder: &Folder, paired: bool, laps: &mut
 
 /// Where a rehearsal plays.
 pub fn rehearsal_in(folder: &Folder) -> PathBuf {
-    folder.run().join("rehearsal")
+    folder.mail_run().join("rehearsal")
 }
 
 /// Opens an empty folder as the real one will be opened, greets once on a port of its own, and clears up. In `run`, which is no stable storage on
@@ -190,6 +190,6 @@ mod tests {
         }
         assert!(!folder.data().exists(), "no data");
         let left = |dir: PathBuf| std::fs::read_dir(dir).unwrap().count();
-        assert_eq!((left(folder.run()), left(folder.tls())), (0, 0), "nothing is left");
+        assert_eq!((left(folder.mail_run()), left(folder.tls())), (0, 0), "nothing is left");
     }
 }
