@@ -349,7 +349,7 @@ impl Begun<'_> {
 
 /// What ends a console's attention: the words of a machine that starts.
 fn is_restart(line: &str) -> bool {
-    line.contains("Linux version ") || line.contains("twinpost-init") || line.contains("reboot: ")
+    ["Linux version ", "twinpost-init", "reboot: ", "BdsDxe: "].iter().any(|word| line.contains(word))
 }
 
 fn listen(place: &Place, shared: &Shared, timeline: &Timeline, source: &str) {
