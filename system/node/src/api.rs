@@ -143,6 +143,13 @@ pub enum Request {
         #[serde(default)]
         go: bool,
     },
+    /// The update of both nodes is over: the copy of its bundle goes; asked by the other node when it led it.
+    UpdateForget,
+    /// Gives the running version up and starts again with the one before; asked by the other node when it leads an update of both.
+    UpdateReturn {
+        /// Why: told to people after the start.
+        reasons: Vec<Text>,
+    },
     /// Writes `node.toml` and the appliance document from the board and this wish.
     Setup {
         /// What was wished.
@@ -258,6 +265,8 @@ impl Request {
             | Self::UpdateInstall { .. }
             | Self::UpdateCommit
             | Self::UpdateBack { .. }
+            | Self::UpdateForget
+            | Self::UpdateReturn { .. }
             | Self::Setup { .. }
             | Self::Paired
             | Self::Unpaired

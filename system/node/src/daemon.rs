@@ -95,9 +95,11 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Erro
     let listener =
         server::listen(&settings.socket, group).map_err(|source| Error::Socket { path: settings.socket.clone(), source })?;
     let verdict = watch::Sender::new(Verdict::NotYet(Vec::new()));
-    let machine = Arc::new(Machine { settings, medium: Sys::default().medium(), doing: Mutex::new(None), verdict });
+    let medium = Sys::default().medium();
+    let machine = Arc::new(Machine { settings, medium, doing: Mutex::new(None), now: Mutex::new(None), verdict });
     if machine.medium.is_none() {
         machine.prepare_folder();
+        update::platform().tidy();
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(version = machine.settings.version, pid = std::process::id(), "the machine takes orders");
@@ -130,6 +132,8 @@ struct Machine {
     medium: Option<PathBuf>,
     /// What is being done to it.
     doing: Mutex<Option<Text>>,
+    /// How far that is.
+    now: Mutex<Option<Step>>,
     /// Whether it is well.
     verdict: watch::Sender<Verdict>,
 }
@@ -140,6 +144,7 @@ struct Turn<'a>(&'a Machine);
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         *self.0.doing.lock() = None;
+        *self.0.now.lock() = None;
     }
 }
 
@@ -208,7 +213,7 @@ impl Machine {
                 let options = Options { bays, erase, single: false };
                 disks::order(Order::Install { source, options }, go, step).await
             }
-            Request::UpdateStatus => update::status().await,
+            Request::UpdateStatus => both::status(self).await,
             Request::UpdateView => {
                 let view = both::node_view(self).await?;
                 Ok(Done { text: Text::same(&view.name), value: json!(view), confirm: None })
@@ -221,6 +226,15 @@ impl Machine {
                 let _turn = self.turn_if(go, || Text::new("an update is installed", "正在安装升级"))?;
                 let facts = facts::gather(&self.settings, &disks::machine()).await;
                 update::install(update::Order { bundle, downgrade, baseline: Baseline::of(&facts) }, go, step).await
+            }
+            Request::UpdateForget => {
+                both::forget_bundle().await;
+                Ok(Done::default())
+            }
+            Request::UpdateReturn { reasons } => {
+                let _turn = self.turn(Text::new("the version before is chosen", "正在恢复之前的版本"))?;
+                update::withdraw(reasons).await?;
+                power::go(Power::Reboot, &socket, say).await
             }
             Request::UpdateCommit => {
                 let _turn = self.turn(Text::new("the running version is kept", "正在保留当前版本"))?;
@@ -286,7 +300,11 @@ impl Office for Machine {
     ) -> BoxFuture<'static, Result<Done, Refused>> {
         Box::pin(async move {
             // Nobody listens when the caller is gone; the work goes on.
-            let tell = move |now: Step| drop(step.send(now));
+            let machine = self.clone();
+            let tell = move |now: Step| {
+                *machine.now.lock() = Some(now.clone());
+                drop(step.send(now));
+            };
             self.answer(request, &tell).await
         })
     }

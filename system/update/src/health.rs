@@ -2,7 +2,7 @@
 //!
 //! Contract: [`judge`] looks at facts that others gathered and at how the node was before the update ([`Baseline`]): what was broken already (a disk that is missing, a
 //! modem that is absent) is not the update's fault and must not undo it. [`Trial`] decides: healthy for 20 s without a break, and the boot is kept; not so within five
-//! minutes, and a boot on trial is given up. It has no clock: milliseconds since the last call come in.
+//! minutes (or what its release says), and a boot on trial is given up. It has no clock: milliseconds since the last call come in.
 //!
 //! Failure classes: none.
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Healthy for so long without a break: kept.
 pub const HEALTHY_MS: u64 = 20_000;
-/// Not kept after so long: given up.
+/// Not kept after so long: given up, unless the release says another time.
 pub const PATIENCE_MS: u64 = 300_000;
 
 /// What the node is to its pair.
@@ -254,13 +254,26 @@ pub enum Decision {
 }
 
 /// The judgement of one boot over time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Trial {
+    patience_ms: u64,
     elapsed_ms: u64,
     healthy_ms: u64,
 }
 
+impl Default for Trial {
+    fn default() -> Self {
+        Self::of(PATIENCE_MS)
+    }
+}
+
 impl Trial {
+    /// Of a version that gets so long.
+    #[must_use]
+    pub const fn of(patience_ms: u64) -> Self {
+        Self { patience_ms, elapsed_ms: 0, healthy_ms: 0 }
+    }
+
     /// `elapsed_ms` have passed since the last call (or the start) and this is how it is now.
     pub fn look(&mut self, elapsed_ms: u64, verdict: &Verdict) -> Decision {
         self.elapsed_ms = self.elapsed_ms.saturating_add(elapsed_ms);
@@ -272,7 +285,7 @@ impl Trial {
             }
             Verdict::NotYet(reasons) | Verdict::Ill(reasons) => {
                 self.healthy_ms = 0;
-                if self.elapsed_ms >= PATIENCE_MS { Decision::GiveUp(reasons.clone()) } else { Decision::Wait }
+                if self.elapsed_ms >= self.patience_ms { Decision::GiveUp(reasons.clone()) } else { Decision::Wait }
             }
         }
     }
@@ -374,6 +387,9 @@ mod tests {
         assert_eq!(trial.look(PATIENCE_MS - 1, &bad), Decision::Wait);
         assert_eq!(trial.look(10_000, &Verdict::Healthy), Decision::Wait);
         assert_eq!(trial.look(10_000, &Verdict::Healthy), Decision::Keep);
+        let mut trial = Trial::of(60_000);
+        assert_eq!(trial.look(59_999, &bad), Decision::Wait);
+        assert_eq!(trial.look(1, &bad), Decision::GiveUp(vec![Text::same("x")]));
         let mut trial = Trial::default();
         trial.look(PATIENCE_MS, &Verdict::Healthy);
         assert!(trial.so_far().0 >= HEALTHY_MS);

@@ -18,7 +18,7 @@ use crate::error::{Error, io_error};
 use crate::health::Baseline;
 use crate::keys::Keys;
 use crate::platform::{Esp, Medium, Platform, Running};
-use crate::record::{self, Alarm, Do, Record, Seen, Wish};
+use crate::record::{self, Alarm, Do, Record, Seen, Stage, Wish};
 use crate::release::Release;
 use crate::slot::Slot;
 use crate::slots;
@@ -281,6 +281,8 @@ pub type Healed = Vec<(String, Result<(), Text>)>;
 pub struct Started {
     /// This boot is judged: keep it by [`commit`] or take it back by [`give_up`].
     pub on_trial: bool,
+    /// How long it gets, milliseconds.
+    pub patience_ms: u64,
     /// What to compare with.
     pub baseline: Baseline,
     /// What became of an update: call [`told`] once people have heard it.
@@ -318,7 +320,8 @@ pub fn started(platform: &dyn Platform, again: bool) -> Result<Started, Error> {
     let attempt = record.attempt.filter(|attempt| attempt.target == running.slot);
     let baseline = attempt.map(|a| a.baseline).unwrap_or_default();
     let healed = if on_trial { Vec::new() } else { heal_all(platform, &mut boots, running.slot, &|_| {})? };
-    Ok(Started { on_trial, baseline, alarm, missing: boots.missing, healed })
+    let patience_ms = running.release.patience_ms();
+    Ok(Started { on_trial, patience_ms, baseline, alarm, missing: boots.missing, healed })
 }
 
 /// Lets every disk hold the running system: one that came back, or was being written when the power went, gets the slot's content and its boot entry from a disk that
@@ -476,6 +479,19 @@ pub fn back(platform: &dyn Platform, go: bool) -> Result<Option<Release>, Error>
     Ok(release)
 }
 
+/// The running system, though kept, is given up, and the one before it boots from now on, which tells the reasons. Reboot afterwards.
+///
+/// # Errors
+/// As [`back`].
+pub fn withdraw(platform: &dyn Platform, reasons: Vec<Text>) -> Result<(), Error> {
+    back(platform, false)?;
+    let mut boots = Boots::open(platform)?;
+    let (running, mut record) = (platform.running()?, record(platform)?);
+    let what = record.withdrawn(running.slot, reasons);
+    let stored = platform.store(&record.bytes());
+    boots.carry_out(&what).and(stored)
+}
+
 /// For people and programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -518,7 +534,17 @@ pub fn status(platform: &dyn Platform) -> Result<Status, Error> {
         format!("正在从系统槽 {} 运行版本 {version}。", running.slot),
     );
     if let Some(attempt) = &record.attempt {
-        let more = attempt.sentence();
+        // Kept once, and somebody chose the other one since.
+        let left = attempt.stage == Stage::Committed && attempt.target != running.slot;
+        let more = if left {
+            let kept = &attempt.release.version;
+            Text::new(
+                format!("Version {kept} in slot {} was in use before.", attempt.target),
+                format!("此前使用过系统槽 {} 中的版本 {kept}。", attempt.target),
+            )
+        } else {
+            attempt.sentence()
+        };
         sentence.en.push_str(&format!(" {}", more.en));
         sentence.zh.push_str(&more.zh);
     }

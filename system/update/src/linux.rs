@@ -20,6 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const ESP_PARTITION: &str = "twinpost-esp";
 const ENTRIES: &str = "EFI/Linux";
@@ -69,6 +70,14 @@ impl Linux {
         }
     }
 
+    /// Unmounts what a program that was killed left mounted. Call it before anything else is done.
+    pub fn tidy(&self) {
+        for entry in std::fs::read_dir(&self.mounts).into_iter().flatten().flatten() {
+            let _ = unmount(entry.path(), UnmountFlags::DETACH);
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+
     /// The partition of this name on a disk.
     fn partition(&self, disk: &Path, name: &str) -> Result<PathBuf, Text> {
         let folder = self.sys.join("class/block").join(disk.file_name().unwrap_or_default());
@@ -108,7 +117,7 @@ impl Platform for Linux {
     fn esps(&self) -> Result<Vec<Medium<Box<dyn Esp>>>, Error> {
         Ok(self.media(ESP_PARTITION, |bay, device| {
             let plain: String = bay.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-            MountedEsp::mount(&device, &self.mounts.join(plain)).map(|esp| Box::new(esp) as Box<dyn Esp>).map_err(|e| {
+            MountedEsp::mount(&device, &self.mounts, &plain).map(|esp| Box::new(esp) as Box<dyn Esp>).map_err(|e| {
                 let device = device.display();
                 Text::new(format!("{device} cannot be mounted: {e}"), format!("无法挂载 {device}：{e}"))
             })
@@ -166,13 +175,17 @@ struct MountedEsp {
 }
 
 impl MountedEsp {
-    fn mount(device: &Path, root: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(root)?;
-        // What a program that was killed left.
-        let _ = unmount(root, UnmountFlags::DETACH);
+    /// Each has a mount of its own: somebody may look while another writes for minutes. The kernel has the file system only once.
+    fn mount(device: &Path, folder: &Path, bay: &str) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let root = folder.join(format!("{bay}.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        std::fs::create_dir_all(&root)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-        mount(device, root, c"vfat", flags, c"umask=0077")?;
-        let esp = Self { root: root.to_owned(), folder: root.join(ENTRIES) };
+        if let Err(error) = mount(device, &root, c"vfat", flags, c"umask=0077") {
+            let _ = std::fs::remove_dir(&root);
+            return Err(error.into());
+        }
+        let esp = Self { folder: root.join(ENTRIES), root };
         std::fs::create_dir_all(&esp.folder)?;
         Ok(esp)
     }
@@ -184,6 +197,7 @@ impl Drop for MountedEsp {
             tracing::warn!(path = %self.root.display(), error = %e, "a boot partition is still in use and stays mounted until it is not");
             let _ = unmount(&self.root, UnmountFlags::DETACH);
         }
+        let _ = std::fs::remove_dir(&self.root);
     }
 }
 

@@ -1,27 +1,36 @@
-//! The update of both nodes of a pair: the standby first, then the service moves to it, then the other.
+//! The update of both nodes of a pair: the standby first; then the service moves to it and shows that it works there; then the other.
 //!
 //! A pure machine that lives on the node where the order was given: facts about both nodes and the passing of time come in ([`Plan::look`]), one action at a time comes
 //! out ([`Action`]), and its end comes in ([`Plan::finished`]). It survives the restart of its own node: store it after every change *before* the action is carried
 //! out, call [`Plan::resumed`] after a start. Facts win over memory: a step whose result is there already is not done again.
 //!
-//! Contract: no node that serves is ever restarted; the second node is not touched before the first runs the new version, has found itself healthy and could take over; every wait
-//! has an end, and what ends badly leaves the pair working and says which node runs what.
+//! Contract: no node that serves is ever restarted; the second node is not touched before the first runs the new version, has found itself healthy and has served well for a while: a
+//! standby does not open the mail store, so only serving shows that the new version can. One that cannot goes back to the version before, and the service with it. Every wait has an end,
+//! and what ends badly leaves the pair working and says which node runs what.
 //!
 //! Failure classes: [`Plan::new`] refuses with all reasons; later everything that goes wrong ends in [`Stage::Aborted`].
 
+mod words;
+
 use crate::error::Error;
-use crate::record::{self, Alarm, Severity};
+use crate::record;
 use crate::release::Release;
-use crate::text::Text;
+use crate::text::{Step, Text};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// A node must be back and kept after so long: shutdown, firmware, start, five minutes of judgement, and as much again.
-pub const BACK_MS: u64 = 15 * 60_000;
+/// A node must be back and kept after so long, or back with the version before: three starts of a server whose firmware takes minutes, and the judgement.
+pub const BACK_MS: u64 = 30 * 60_000;
 /// Its data must be current after so long.
 pub const SYNC_MS: u64 = 2 * 3_600_000;
 /// A switch must be over after so long.
 pub const SWITCH_MS: u64 = 2 * 60_000;
+/// The first node must serve well for so long, without a break, before the second is touched.
+pub const PROVE_MS: u64 = 20_000;
+/// It must have done so after so long: opening a large store, a new form of its data.
+pub const PROVE_LIMIT_MS: u64 = 5 * 60_000;
+/// The other node may serve for so long before the service counts as gone back.
+const UNSETTLED_MS: u64 = 10_000;
 /// Starts of the plan's own node that it survives; each begins its waiting times anew.
 pub const RESUMES_MAX: u32 = 6;
 const FILE: &str = "pair-update.json";
@@ -40,10 +49,19 @@ pub struct NodeView {
     pub serving: bool,
     /// It is a standby with current data.
     pub eligible: bool,
+    /// It finds itself healthy; none: a version that does not say so.
+    #[serde(default)]
+    pub well: Option<bool>,
+    /// What it does to its disks now, and how far that is.
+    #[serde(default)]
+    pub doing: Option<Step>,
     /// Its version is being judged.
     pub on_trial: bool,
     /// Its last attempt.
     pub attempt: Option<record::Attempt>,
+    /// The update of both nodes that it leads, or led last.
+    #[serde(default)]
+    pub plan: Option<Box<Plan>>,
 }
 
 /// Both nodes as the plan's own node sees them.
@@ -81,6 +99,13 @@ pub enum Action {
         /// Its name.
         node: String,
     },
+    /// This node, which does not serve, gives the new version up and starts again with the one before.
+    Return {
+        /// Its name.
+        node: String,
+        /// Why.
+        reasons: Vec<Text>,
+    },
 }
 
 /// Where the plan is. The number is the node: 0 the first, 1 the second.
@@ -96,6 +121,15 @@ pub enum Stage {
     },
     /// The service moves to the first.
     Switch,
+    /// Until the first has served well for a while.
+    Prove,
+    /// The first could not serve: the service moves back, and the first goes back to the version before.
+    Withdraw {
+        /// What was wrong.
+        reasons: Vec<Text>,
+        /// The start that it must have left behind, once it was told to.
+        boot: Option<String>,
+    },
     /// About to start again.
     Restart {
         /// Which.
@@ -163,6 +197,12 @@ pub struct Plan {
     waited_ms: u64,
     #[serde(skip)]
     acting: bool,
+    /// The first serves well for so long.
+    #[serde(skip)]
+    well_ms: u64,
+    /// The first went back to the version before.
+    #[serde(default)]
+    returned: bool,
     #[serde(default)]
     resumes: u32,
     /// Its end was told.
@@ -194,6 +234,13 @@ impl Plan {
             reasons.push(both(
                 format!("both nodes run version {version} already: nothing needs to be done"),
                 format!("两个节点都已运行版本 {version}：无需升级"),
+            ));
+        }
+        if there.plan.as_ref().is_some_and(|plan| !plan.over()) {
+            let name = &there.name;
+            reasons.push(both(
+                format!("node {name} leads an update of both nodes already: wait for its end"),
+                format!("节点 {name} 正在主持双机升级：请等待其结束"),
             ));
         }
         for node in [here, there] {
@@ -230,6 +277,8 @@ impl Plan {
             ended_at: 0,
             waited_ms: 0,
             acting: false,
+            well_ms: 0,
+            returned: false,
             resumes: 0,
             told: false,
         })
@@ -243,7 +292,7 @@ impl Plan {
 
     /// The plan's own node has started again, or its daemon has.
     pub fn resumed(&mut self) {
-        (self.waited_ms, self.acting) = (0, false);
+        (self.waited_ms, self.well_ms, self.acting) = (0, 0, false);
         if self.over() {
             return;
         }
@@ -269,7 +318,13 @@ impl Plan {
     }
 
     fn go(&mut self, stage: Stage) {
-        (self.stage, self.waited_ms, self.acting) = (stage, 0, false);
+        (self.stage, self.waited_ms, self.well_ms, self.acting) = (stage, 0, 0, false);
+    }
+
+    /// The first node cannot serve with the new version.
+    fn withdraw(&mut self, reasons: Vec<Text>) {
+        self.ended_at = self.step();
+        self.go(Stage::Withdraw { reasons, boot: None });
     }
 
     fn act(&mut self, action: Action) -> Next {
@@ -283,16 +338,25 @@ impl Plan {
             return;
         }
         let next = match (&self.stage, result) {
+            // What was wrong with the version comes first.
+            (Stage::Withdraw { reasons, .. }, Err(more)) => Stage::Aborted { reasons: [reasons.clone(), more].concat() },
             (_, Err(reasons)) => Stage::Aborted { reasons },
             (Stage::Copy, Ok(())) => Stage::Install { node: 0 },
-            (Stage::Install { node: 0 }, Ok(())) => Stage::Restart { node: 0 },
-            (Stage::Install { .. }, Ok(())) => Stage::Switch,
+            (Stage::Install { node }, Ok(())) => Stage::Restart { node: *node },
             // Asked once; what comes of it is seen.
-            (Stage::Switch, Ok(())) => {
+            (Stage::Switch | Stage::Withdraw { boot: None, .. }, Ok(())) => {
                 self.acting = true;
                 return;
             }
-            (Stage::Restart { .. } | Stage::Settle { .. } | Stage::Done | Stage::Aborted { .. }, Ok(())) => return,
+            (
+                Stage::Restart { .. }
+                | Stage::Settle { .. }
+                | Stage::Prove
+                | Stage::Withdraw { .. }
+                | Stage::Done
+                | Stage::Aborted { .. },
+                Ok(()),
+            ) => return,
         };
         match next {
             Stage::Aborted { reasons } => self.abort(reasons),
@@ -300,7 +364,7 @@ impl Plan {
         }
     }
 
-    /// `elapsed_ms` have passed since the last look. Not called while an action is being carried out, except [`Action::Switch`] and [`Action::Restart`], whose call has returned.
+    /// `elapsed_ms` have passed since the last look. Not called while an action is being carried out, except [`Action::Switch`], [`Action::Restart`] and [`Action::Return`], whose call has returned.
     pub fn look(&mut self, view: &View, elapsed_ms: u64) -> Next {
         // Each turn goes one step further; a plan has fewer.
         for _ in 0..12 {
@@ -343,7 +407,7 @@ impl Plan {
                         Next::Over
                     }
                     Some(there) if there.attempt.as_ref().is_some_and(written) => {
-                        self.go(if node == 0 { Stage::Restart { node } } else { Stage::Switch });
+                        self.go(Stage::Restart { node });
                         Next::Over
                     }
                     _ if self.acting => {
@@ -360,15 +424,15 @@ impl Plan {
                     return self.wait_for(&gone, elapsed_ms);
                 };
                 if to.serving && !from.serving {
-                    self.go(Stage::Restart { node: 1 });
+                    self.go(Stage::Prove);
                     return Next::Over;
                 }
                 if self.acting {
                     self.waited_ms = self.waited_ms.saturating_add(elapsed_ms);
                     if self.waited_ms >= SWITCH_MS {
-                        self.abort(vec![both(
-                            format!("the service did not move from node {second} to node {first} in time; node {second} will try the new version at its next start"),
-                            format!("服务未能及时从节点 {second} 切换到节点 {first}；节点 {second} 将在下次启动时试运行新版本"),
+                        self.withdraw(vec![both(
+                            format!("the service did not move from node {second} to node {first} in time"),
+                            format!("服务未能及时从节点 {second} 切换到节点 {first}"),
                         )]);
                         return Next::Over;
                     }
@@ -399,8 +463,72 @@ impl Plan {
                 self.act(Action::Restart { node: name })
             }
             Stage::Settle { node, boot } => self.settle(view, node, &boot, elapsed_ms),
+            Stage::Prove => self.prove(view, elapsed_ms),
+            Stage::Withdraw { reasons, boot } => self.take_back(view, reasons, boot.as_deref(), elapsed_ms),
             Stage::Done | Stage::Aborted { .. } => Next::Over,
         }
+    }
+
+    /// Nothing but serving shows that the new version can serve.
+    fn prove(&mut self, view: &View, elapsed_ms: u64) -> Next {
+        let [first, second] = self.order.clone();
+        self.waited_ms = self.waited_ms.saturating_add(elapsed_ms);
+        let serves = view.of(&first).is_some_and(|node| node.serving);
+        let well = serves && view.of(&first).is_some_and(|node| node.well != Some(false));
+        self.well_ms = if well { self.well_ms.saturating_add(elapsed_ms) } else { 0 };
+        if self.well_ms >= PROVE_MS {
+            // One that has it already need not be written.
+            self.go(Stage::Install { node: 1 });
+            return Next::Over;
+        }
+        // The pair itself has moved the service back.
+        let left = !serves && view.of(&second).is_some_and(|node| node.serving) && self.waited_ms >= UNSETTLED_MS;
+        if left || self.waited_ms >= PROVE_LIMIT_MS {
+            self.withdraw(vec![both(
+                format!("node {first} could not serve with the new version"),
+                format!("节点 {first} 无法以新版本提供服务"),
+            )]);
+            return Next::Over;
+        }
+        Next::Wait(both(
+            format!("node {first} serves and shows that it is well"),
+            format!("节点 {first} 正在提供服务并证明其运行正常"),
+        ))
+    }
+
+    /// The service back to the second node, the first node back to the version before.
+    fn take_back(&mut self, view: &View, reasons: Vec<Text>, boot: Option<&str>, elapsed_ms: u64) -> Next {
+        let [first, second] = self.order.clone();
+        let Some(node) = view.of(&first).cloned() else { return self.wait_for(&first, elapsed_ms) };
+        if !self.runs(&node) {
+            self.returned = true;
+            self.abort(reasons);
+            return Next::Over;
+        }
+        if boot.is_some_and(|boot| boot != node.boot) {
+            // It started again with the new version: the power went in between.
+            self.stage = Stage::Withdraw { reasons, boot: None };
+            self.acting = false;
+            return self.wait_for(&first, elapsed_ms);
+        }
+        if boot.is_some() {
+            return self.wait_for(&first, elapsed_ms);
+        }
+        let back = view.of(&second).is_some_and(|node| node.serving);
+        if !node.serving && back {
+            self.stage = Stage::Withdraw { reasons: reasons.clone(), boot: Some(node.boot.clone()) };
+            return self.act(Action::Return { node: first, reasons });
+        }
+        self.waited_ms = self.waited_ms.saturating_add(elapsed_ms);
+        if self.waited_ms >= SWITCH_MS {
+            let stuck = both(format!("the service did not move back to node {second}"), format!("服务未能切换回节点 {second}"));
+            self.abort([reasons, vec![stuck]].concat());
+            return Next::Over;
+        }
+        if node.serving && !self.acting && view.of(&second).is_some_and(|node| node.eligible) {
+            return self.act(Action::Switch { to: second });
+        }
+        Next::Wait(both(format!("the service moves back to node {second}"), format!("服务正在切换回节点 {second}")))
     }
 
     fn settle(&mut self, view: &View, node: usize, boot: &str, elapsed_ms: u64) -> Next {
@@ -411,7 +539,13 @@ impl Plan {
         }
         if self.runs(there) && !there.on_trial {
             if there.eligible || there.serving {
-                self.go(if node == 0 { Stage::Install { node: 1 } } else { Stage::Done });
+                // A second that has it already is only looked at.
+                let second = view.of(&self.order[1]).is_some_and(|second| self.runs(second));
+                self.go(match (node, second) {
+                    (0, false) => Stage::Switch,
+                    (0, true) => Stage::Install { node: 1 },
+                    _ => Stage::Done,
+                });
                 return Next::Over;
             }
             return self.wait_current(&name, elapsed_ms);
@@ -458,86 +592,6 @@ impl Plan {
             format!("节点 {name} 已运行新版本，但其数据未能及时同步"),
         )]);
         Next::Over
-    }
-
-    /// The number of the step that it is at.
-    fn step(&self) -> usize {
-        match &self.stage {
-            Stage::Copy => 0,
-            Stage::Install { node: 0 } => 1,
-            Stage::Restart { node: 0 } | Stage::Settle { node: 0, .. } => 2,
-            Stage::Install { .. } => 3,
-            Stage::Switch => 4,
-            Stage::Restart { .. } | Stage::Settle { .. } => 5,
-            Stage::Done => 6,
-            Stage::Aborted { .. } => self.ended_at,
-        }
-    }
-
-    /// All steps, for people.
-    #[must_use]
-    pub fn steps(&self) -> Vec<(Text, Mark)> {
-        let [first, second] = &self.order;
-        let texts = [
-            Text::new("copy the bundle to the other node", "将升级包复制到对方节点"),
-            both(format!("write it on node {first}"), format!("写入节点 {first}")),
-            both(
-                format!("restart node {first}, until it is healthy and current"),
-                format!("重启节点 {first}，直至健康且数据最新"),
-            ),
-            both(format!("write it on node {second}"), format!("写入节点 {second}")),
-            both(format!("move the service to node {first}"), format!("将服务切换到节点 {first}")),
-            both(
-                format!("restart node {second}, until it is healthy and current"),
-                format!("重启节点 {second}，直至健康且数据最新"),
-            ),
-        ];
-        let at = self.step();
-        let here = if matches!(self.stage, Stage::Aborted { .. }) { Mark::Failed } else { Mark::Now };
-        let mark = |i: usize| match i.cmp(&at) {
-            std::cmp::Ordering::Less => Mark::Done,
-            std::cmp::Ordering::Equal => here,
-            std::cmp::Ordering::Greater => Mark::Todo,
-        };
-        texts.into_iter().enumerate().map(|(i, text)| (text, mark(i))).collect()
-    }
-
-    /// Its end and what it means, not told yet.
-    #[must_use]
-    pub fn news(&self) -> Option<Alarm> {
-        if self.told {
-            return None;
-        }
-        let version = &self.release.version;
-        match &self.stage {
-            Stage::Done => Some(Alarm {
-                code: "pair_update_done".to_owned(),
-                severity: Severity::Info,
-                text: both(format!("Both nodes run version {version}."), format!("两个节点均已运行版本 {version}。")),
-            }),
-            Stage::Aborted { reasons } => {
-                let list = |pick: fn(&Text) -> &str, between: &str| reasons.iter().map(pick).collect::<Vec<_>>().join(between);
-                let (en, zh) = (list(|t| t.en.trim_end_matches('.'), "; "), list(|t| t.zh.trim_end_matches('。'), "；"));
-                let [first, second] = &self.order;
-                let (after_en, after_zh) = if self.ended_at <= 2 {
-                    (format!("Node {second} was not touched and serves."), format!("节点 {second} 未作更改，继续提供服务。"))
-                } else {
-                    (
-                        format!("Node {first} runs version {version}; give the order again for node {second}."),
-                        format!("节点 {first} 已运行版本 {version}；请对节点 {second} 重新执行升级。"),
-                    )
-                };
-                Some(Alarm {
-                    code: "pair_update_stopped".to_owned(),
-                    severity: Severity::Serious,
-                    text: both(
-                        format!("The update of the pair to version {version} stopped: {en}. {after_en}"),
-                        format!("双机升级到版本 {version} 已停止：{zh}。{after_zh}"),
-                    ),
-                })
-            }
-            _ => None,
-        }
     }
 
     /// Reads the plan of this folder (`/state/system`), if there is one that can be read.

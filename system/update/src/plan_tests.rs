@@ -49,6 +49,8 @@ struct Node {
     away: usize,
     /// It catches up for so many looks.
     behind: usize,
+    /// It cannot serve with the new version.
+    ill: bool,
 }
 
 fn attempt(stage: record::Stage) -> Attempt {
@@ -74,9 +76,10 @@ fn pair(serving: usize) -> [Node; 2] {
             boot: format!("{name}0"),
             serving: serves,
             eligible: !serves,
+            well: Some(true),
             ..NodeView::default()
         };
-        Node { view, boots: 0, away: 0, behind: 0 }
+        Node { view, boots: 0, away: 0, behind: 0, ill: false }
     })
 }
 
@@ -110,6 +113,22 @@ fn restart(nodes: &mut [Node; 2], node: usize, fate: &mut Fate) {
     }
 }
 
+/// The first gives the new version up.
+fn give_up(node: &mut Node, fate: &mut Fate) {
+    assert!(!node.view.serving, "a node that serves was restarted");
+    node.boots += 1;
+    (node.view.boot, node.view.eligible, node.away) = (format!("{}{}", node.view.name, node.boots), false, 3);
+    match fate.choose(3) {
+        0 => {
+            (node.view.release, node.ill, node.behind) = (release(1), false, 2);
+            node.view.attempt = Some(attempt(record::Stage::Returned { why: Why::Health }));
+        }
+        // The power went before it was written down: the new version starts again.
+        1 => node.behind = 2,
+        _ => node.away = usize::MAX,
+    }
+}
+
 /// A second of the world.
 fn pass(nodes: &mut [Node; 2], here: usize) {
     for (i, node) in nodes.iter_mut().enumerate() {
@@ -136,6 +155,7 @@ fn run(fate: &mut Fate, serving: usize, here: usize) -> (Plan, [Node; 2]) {
     let mut plan = Plan::new(&view(&nodes, here), release(2), false).unwrap();
     assert_eq!(plan.order[1], nodes[serving].view.name);
     // With waits of a minute the longest limit is reached in 120 looks.
+    let (mut back, mut away) = (None, None);
     let mut waits = std::collections::BTreeMap::new();
     for _ in 0..600 {
         plan = serde_json::from_str::<Plan>(&serde_json::to_string(&plan).unwrap())
@@ -152,6 +172,18 @@ fn run(fate: &mut Fate, serving: usize, here: usize) -> (Plan, [Node; 2]) {
                 *waits.entry(format!("{:?} {}", plan.stage, text.en)).or_insert(0) += 1;
                 assert!(!text.en.is_empty() && !text.zh.is_ascii());
                 pass(&mut nodes, here);
+                // The pair itself moves the service to a node that fails, and away again.
+                if let Some(to) = back.take() {
+                    (nodes[to].view.serving, nodes[1 - to].view.serving) = (true, false);
+                    nodes[to].ill = true;
+                    away = Some(to);
+                } else if let Some(to) = away.take() {
+                    (nodes[to].view.serving, nodes[1 - to].view.serving) = (false, true);
+                    (nodes[to].view.eligible, nodes[to].ill) = (true, false);
+                }
+                for node in &mut nodes {
+                    node.view.well = Some(!(node.ill && node.view.serving));
+                }
                 continue;
             }
             Next::Do(action) => action,
@@ -164,10 +196,8 @@ fn run(fate: &mut Fate, serving: usize, here: usize) -> (Plan, [Node; 2]) {
                 let i = index(&node);
                 if node == plan.order[1] {
                     let first = &nodes[1 - i].view;
-                    assert!(
-                        first.release.sequence == 2 && !first.on_trial && (first.eligible || first.serving),
-                        "too early: {first:?}"
-                    );
+                    let good = first.release.sequence == 2 && !first.on_trial && first.serving && first.well == Some(true);
+                    assert!(good, "too early: {first:?}");
                 }
                 match fate.choose(3) {
                     0 => {
@@ -184,17 +214,32 @@ fn run(fate: &mut Fate, serving: usize, here: usize) -> (Plan, [Node; 2]) {
             }
             Action::Switch { to } => {
                 assert!(nodes[index(&to)].view.eligible);
-                match fate.choose(3) {
-                    0 => {
-                        for (i, node) in nodes.iter_mut().enumerate() {
-                            node.view.serving = i == index(&to);
-                            node.view.eligible = !node.view.serving;
-                        }
-                        plan.finished(Ok(()));
+                let fails = nodes[index(&to)].view.release.sequence == 2;
+                let how = fate.choose(if fails { 5 } else { 3 });
+                if matches!(how, 0 | 3) {
+                    for (i, node) in nodes.iter_mut().enumerate() {
+                        node.view.serving = i == index(&to);
+                        node.view.eligible = !node.view.serving;
                     }
+                    // It serves, and what it serves with does not work.
+                    nodes[index(&to)].ill = how == 3;
+                }
+                match how {
                     1 => plan.finished(refused()),
-                    // Said to be under way, and it never happens.
+                    // It moves, fails and comes back between two looks, or never moved: nothing is seen of it.
                     _ => plan.finished(Ok(())),
+                }
+                if how == 4 {
+                    back = Some(index(&to));
+                }
+            }
+            Action::Return { node, reasons } => {
+                assert!(!reasons.is_empty());
+                give_up(&mut nodes[index(&node)], fate);
+                if index(&node) == here {
+                    plan.resumed();
+                } else {
+                    plan.finished(Ok(()));
                 }
             }
             Action::Restart { node } => {
@@ -214,7 +259,7 @@ fn run(fate: &mut Fate, serving: usize, here: usize) -> (Plan, [Node; 2]) {
 fn every_course_of_a_plan() {
     for (serving, here) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let mut fate = Some(Fate { answers: Vec::new(), limits: Vec::new(), at: 0 });
-        let (mut courses, mut done) = (0, 0);
+        let (mut courses, mut done, mut withdrawn) = (0, 0, 0);
         while let Some(mut now) = fate {
             let (mut plan, nodes) = run(&mut now, serving, here);
             let runs = nodes.iter().filter(|node| node.view.release.sequence == 2).count();
@@ -230,6 +275,7 @@ fn every_course_of_a_plan() {
                 Stage::Aborted { reasons } => {
                     assert!(!reasons.is_empty() && reasons.iter().all(|reason| !reason.en.is_empty()));
                     assert_eq!(plan.steps().iter().filter(|(_, mark)| *mark == Mark::Failed).count(), 1);
+                    withdrawn += usize::from(news.text.en.contains("went back to the version before"));
                     let untouched = news.text.en.contains("was not touched");
                     let second = nodes.iter().find(|node| node.view.name == plan.order[1]).unwrap();
                     assert!(!untouched || second.view.attempt.is_none(), "{:?}", now.answers);
@@ -241,7 +287,7 @@ fn every_course_of_a_plan() {
             courses += 1;
             fate = now.next();
         }
-        assert!(courses > 30 && done >= 2, "{courses} courses, {done} done");
+        assert!(courses > 60 && done >= 2 && withdrawn >= 3, "{courses} courses, {done} done, {withdrawn} withdrawn");
     }
 }
 
@@ -269,12 +315,37 @@ fn one_node_that_has_it_already_is_left_alone() {
     let mut nodes = pair(0);
     nodes[1].view.release = release(2);
     let mut plan = Plan::new(&view(&nodes, 0), release(2), false).unwrap();
-    assert_eq!(plan.look(&view(&nodes, 0), 1), Next::Do(Action::Install { node: "a".into() }));
-    // A crash of the active: the first serves by itself, and the second need not be switched.
+    assert_eq!(plan.look(&view(&nodes, 0), 1), Next::Do(Action::Switch { to: "b".into() }));
+    plan.finished(Ok(()));
+    (nodes[0].view.serving, nodes[1].view.serving) = (false, true);
+    assert!(matches!(plan.look(&view(&nodes, 0), 1), Next::Wait(_)), "it has to show first that it serves well");
+    assert_eq!(plan.look(&view(&nodes, 0), PROVE_MS), Next::Do(Action::Install { node: "a".into() }));
     plan.finished(Ok(()));
     nodes[0].view.attempt = Some(attempt(record::Stage::Written));
-    (nodes[0].view.serving, nodes[1].view.serving) = (false, true);
     assert_eq!(plan.look(&view(&nodes, 0), 1), Next::Do(Action::Restart { node: "a".into() }));
+}
+
+#[test]
+fn a_version_that_cannot_serve_is_taken_back_before_the_second_node_gets_it() {
+    let mut nodes = pair(0);
+    nodes[1].view.release = release(2);
+    let mut plan = Plan::new(&view(&nodes, 0), release(2), false).unwrap();
+    assert_eq!(plan.look(&view(&nodes, 0), 1), Next::Do(Action::Switch { to: "b".into() }));
+    plan.finished(Ok(()));
+    (nodes[0].view.serving, nodes[1].view.serving, nodes[1].view.well) = (false, true, Some(false));
+    nodes[0].view.eligible = true;
+    for _ in 0..(PROVE_LIMIT_MS / 60_000 - 1) {
+        assert!(matches!(plan.look(&view(&nodes, 0), 60_000), Next::Wait(_)));
+    }
+    assert_eq!(plan.look(&view(&nodes, 0), 60_000), Next::Do(Action::Switch { to: "a".into() }));
+    plan.finished(Ok(()));
+    (nodes[0].view.serving, nodes[1].view.serving) = (true, false);
+    let Next::Do(Action::Return { node, reasons }) = plan.look(&view(&nodes, 0), 1) else { panic!("{plan:?}") };
+    assert!(node == "b" && reasons[0].en.contains("could not serve"));
+    plan.finished(Ok(()));
+    (nodes[1].view.release, nodes[1].view.boot) = (release(1), "b1".into());
+    assert_eq!(plan.look(&view(&nodes, 0), 1), Next::Over);
+    assert!(plan.news().unwrap().text.en.contains("Node b went back to the version before; node a was not touched"));
 }
 
 #[test]

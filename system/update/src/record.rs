@@ -382,6 +382,16 @@ impl Record {
         vec![Do::Bad(running)]
     }
 
+    /// The running system was kept, and cannot do its work after all: store the record, then do this, then reboot.
+    #[must_use]
+    pub fn withdrawn(&mut self, running: Slot, reasons: Vec<Text>) -> Vec<Do> {
+        let tried = |a: &&mut Attempt| a.target == running && matches!(a.stage, Stage::Trial | Stage::Committed);
+        if let Some(attempt) = self.attempt.as_mut().filter(tried) {
+            (attempt.stage, attempt.reasons, attempt.told) = (Stage::Trial, reasons, false);
+        }
+        vec![Do::Bad(running)]
+    }
+
     /// What became of the last attempt and was not told yet.
     #[must_use]
     pub fn news(&self) -> Option<Alarm> {

@@ -26,9 +26,22 @@ pub struct Release {
     /// No image with a smaller sequence may be installed over this one, whoever asks: it could not read what this one has written. 0: any may.
     #[serde(default)]
     pub floor: u64,
+    /// Seconds that it gets to be well before the node goes back; none: [`crate::health::PATIENCE_MS`]. For a version whose first start takes long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience_s: Option<u32>,
 }
 
+/// What a release may ask for as its patience.
+const PATIENCE_S: std::ops::RangeInclusive<u32> = 30..=3600;
+
 impl Release {
+    /// Milliseconds that it gets to be well.
+    #[must_use]
+    pub fn patience_ms(&self) -> u64 {
+        let asked = self.patience_s.map(|seconds| u64::from(seconds.clamp(*PATIENCE_S.start(), *PATIENCE_S.end())) * 1000);
+        asked.unwrap_or(crate::health::PATIENCE_MS)
+    }
+
     /// Reads `release.json`.
     ///
     /// # Errors

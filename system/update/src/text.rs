@@ -25,7 +25,7 @@ impl Text {
 }
 
 /// How far long work is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What is being done.
     pub what: Text,

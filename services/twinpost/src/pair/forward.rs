@@ -21,7 +21,7 @@ pub const SYSTEM: &str = "system";
 /// Name of the bundle among the files that this node gives to the other.
 pub const BUNDLE: &str = "update/bundle";
 /// Where the bundle of an update lies, on both nodes.
-const BUNDLE_FILE: &str = "/state/system/update.bundle";
+pub const BUNDLE_FILE: &str = "/state/system/update.bundle";
 /// A mail order takes so long at most.
 pub const MAIL_LIMIT: Duration = Duration::from_secs(60);
 /// Largest order: a message of the channel has room for it.
@@ -68,7 +68,10 @@ pub async fn answer_system(channel: Option<&Channel>, arguments: Value) -> Resul
     let request: SystemRequest = serde_json::from_value(arguments)
         .map_err(|e| Refusal::new(RefusalKind::Malformed, format!("this is no order of this version: {e}")))?;
     let of_update = match &request {
-        SystemRequest::UpdateView | SystemRequest::Power { what: Power::Reboot, go: true } => true,
+        SystemRequest::UpdateView
+        | SystemRequest::UpdateForget
+        | SystemRequest::UpdateReturn { .. }
+        | SystemRequest::Power { what: Power::Reboot, go: true } => true,
         SystemRequest::UpdateInstall { from: BundleFrom::File(file), this_node: true, .. } => file == Path::new(BUNDLE_FILE),
         _ => false,
     };

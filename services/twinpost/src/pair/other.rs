@@ -1,7 +1,7 @@
 //! What the other node is, compared with this one: another version of the program, another board.
 //!
 //! Contract: a difference that stays becomes one alarm, and one note when it is gone. An update goes through both nodes one after the other, so
-//! for a while they differ: only what lasts is told.
+//! for a while they differ: only what lasts is told, and versions only when no update of both is under way.
 
 use crate::node;
 use std::sync::Arc;
@@ -15,6 +15,14 @@ use twinpost_peer::{About, Channel};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A difference that lasts so long is told.
 const LASTING: Duration = Duration::from_secs(60);
+/// An update of both takes so long at most; what it left lying longer ago means nothing.
+const UPDATE_MOST: Duration = Duration::from_secs(4 * 3600);
+
+/// An update of both nodes is under way: its bundle lies on both until it is over.
+fn updating() -> bool {
+    let begun = std::fs::metadata(super::forward::BUNDLE_FILE).and_then(|facts| facts.modified());
+    begun.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < UPDATE_MOST))
+}
 
 /// One thing in which the nodes may differ.
 struct Difference {
@@ -28,10 +36,14 @@ struct Difference {
 
 impl Difference {
     /// What is to be told now, if anything.
-    fn look(&mut self, mine: &About, theirs: &About, now: Instant) -> Option<(Severity, Text)> {
+    fn look(&mut self, mine: &About, theirs: &About, expected: bool, now: Instant) -> Option<(Severity, Text)> {
         if !(self.of)(mine, theirs) {
             self.since = None;
             return std::mem::replace(&mut self.told, false).then(|| (Severity::Info, (self.over)()));
+        }
+        if expected {
+            self.since = None;
+            return None;
         }
         let since = *self.since.get_or_insert(now);
         if self.told || now.duration_since(since) < LASTING {
@@ -86,8 +98,10 @@ pub async fn compare(channel: Arc<Channel>, handle: Handle, stop: CancellationTo
         }
         // A peer that is not heard says nothing: what was known of it stays.
         let Some(theirs) = PeerChannel::about(&*channel) else { continue };
+        let updating = updating();
         for difference in &mut differences {
-            if let Some((severity, text)) = difference.look(&mine, &theirs, Instant::now()) {
+            let expected = updating && difference.code == "peer_other_version";
+            if let Some((severity, text)) = difference.look(&mine, &theirs, expected, Instant::now()) {
                 handle.alarm(severity, difference.code, text).await;
             }
         }
@@ -106,16 +120,20 @@ mod tests {
         let begun = Instant::now();
         let mine = about("2", "qemu-pc");
         let other = about("3", "qemu-pc");
-        assert!(version.look(&mine, &other, begun).is_none());
-        assert!(version.look(&mine, &other, begun + LASTING / 2).is_none(), "an update goes through both");
-        let told = version.look(&mine, &other, begun + LASTING).unwrap();
+        assert!(version.look(&mine, &other, false, begun).is_none());
+        assert!(version.look(&mine, &other, false, begun + LASTING / 2).is_none(), "an update goes through both");
+        let told = version.look(&mine, &other, false, begun + LASTING).unwrap();
         assert_eq!(told.0, Severity::Warning);
         assert!(told.1.en.contains("version 3") && told.1.zh.contains('3'), "{told:?}");
-        assert!(version.look(&mine, &other, begun + LASTING * 2).is_none(), "once");
-        assert_eq!(version.look(&mine, &mine, begun + LASTING * 3).unwrap().0, Severity::Info);
-        assert!(version.look(&mine, &mine, begun + LASTING * 4).is_none());
-        assert!(board.look(&mine, &about("2", ""), begun + LASTING).is_none(), "not of the image: no board to compare");
-        assert!(board.look(&mine, &about("2", "x"), begun).is_none());
-        assert!(board.look(&mine, &about("2", "x"), begun + LASTING).is_some());
+        assert!(version.look(&mine, &other, false, begun + LASTING * 2).is_none(), "once");
+        assert_eq!(version.look(&mine, &mine, false, begun + LASTING * 3).unwrap().0, Severity::Info);
+        assert!(version.look(&mine, &mine, false, begun + LASTING * 4).is_none());
+        assert!(version.look(&mine, &other, false, begun + LASTING * 5).is_none());
+        assert!(version.look(&mine, &other, true, begun + LASTING * 7).is_none(), "an update of both is under way");
+        assert!(version.look(&mine, &other, false, begun + LASTING * 8).is_none(), "its time begins when that is over");
+        assert!(version.look(&mine, &other, false, begun + LASTING * 9).is_some());
+        assert!(board.look(&mine, &about("2", ""), false, begun + LASTING).is_none(), "not of the image: no board to compare");
+        assert!(board.look(&mine, &about("2", "x"), false, begun).is_none());
+        assert!(board.look(&mine, &about("2", "x"), false, begun + LASTING).is_some());
     }
 }

@@ -37,7 +37,7 @@ pub async fn run(machine: Arc<Machine>) {
         }
     };
     let _ = std::fs::write(STARTED, "");
-    let Started { on_trial, baseline, alarm, missing, healed } = started;
+    let Started { on_trial, patience_ms, baseline, alarm, missing, healed } = started;
     for (bay, why) in &missing {
         tracing::info!(bay, why = why.en, "no boot partition in this bay");
     }
@@ -49,7 +49,7 @@ pub async fn run(machine: Arc<Machine>) {
         return;
     }
     tracing::info!("this version is on trial");
-    let (mut trial, mut last) = (Trial::default(), Instant::now());
+    let (mut trial, mut last) = (Trial::of(patience_ms), Instant::now());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let now = facts::gather(&machine.settings, &disks::machine()).await;

@@ -81,6 +81,15 @@ pub async fn status() -> Result<Done, Refused> {
     Ok(Done { text: text(&status.sentence), value, confirm: None })
 }
 
+/// The version before boots from the next start on; it tells why.
+///
+/// # Errors
+/// The other slot holds nothing that was ever good, or nothing that can read the present data.
+pub async fn withdraw(reasons: Vec<Text>) -> Result<(), Refused> {
+    let reasons = reasons.into_iter().map(|reason| twinpost_update::Text::new(reason.en, reason.zh)).collect();
+    blocking(move || install::withdraw(&platform(), reasons)).await
+}
+
 /// What is to be installed.
 pub struct Order {
     /// The bundle.

@@ -11,7 +11,14 @@ fn key(n: u8) -> SigningKey {
 }
 
 fn facts() -> Facts {
-    let release = Release { version: "1.2.3".into(), commit: "abc".into(), sequence: 1000, built: "now".into(), floor: 10 };
+    let release = Release {
+        version: "1.2.3".into(),
+        commit: "abc".into(),
+        sequence: 1000,
+        built: "now".into(),
+        floor: 10,
+        patience_s: Some(60),
+    };
     Facts { release, from_sequence: 5, boards: vec!["qemu-pc".into()] }
 }
 
