@@ -48,8 +48,9 @@ soak: need-cargo ## A million simulated texts, ten million schedules of the pair
 	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
 	TWINPOST_SOAK=1 $(CARGO) test --release --quiet -p twinpost-hw-tests --test e2e -- --nocapture pair_rounds
 	$(CARGO) build --release --quiet -p twinpost-image
-	CARGO="$(CARGO)" $(TARGET)/release/twinpost-image build --profile test --binary $(TARGET)/release/twinpost
-	TWINPOST_SOAK=1 TWINPOST_IMAGE="$(abspath $(TARGET))/image/test" TWINPOST_BIN="$(abspath $(TARGET))/release/twinpost" $(CARGO) test --release --quiet -p twinpost-rig --test machine
+	CARGO="$(CARGO)" hw-tests/images $(TARGET)/release broken
+	TWINPOST_SOAK=1 TWINPOST_IMAGE="$(abspath $(TARGET))/image/test" TWINPOST_NEXT="$(abspath $(TARGET))/image/next" \
+	  TWINPOST_BROKEN="$(abspath $(TARGET))/image/broken" TWINPOST_BIN="$(abspath $(TARGET))/release/twinpost" $(CARGO) test --release --quiet -p twinpost-rig --test machine
 
 lint: need-cargo ## Format and lints only
 	$(CARGO) fmt --all --check

@@ -16,8 +16,8 @@ use crate::packages::Package;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::tree::Tree;
-use crate::{Inputs, Root, Slot};
-use crate::{base, check, initramfs, kernel, lay, modules, packages, pvh, size, squash, strip, uki, verity};
+use crate::{Broken, Inputs, Root, Slot};
+use crate::{base, check, initramfs, kernel, lay, loader, modules, packages, pvh, size, squash, strip, uki, verity};
 
 /// What the packages and our own files gave.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Parts {
     pub vmlinuz: Vec<u8>,
     /// systemd's stub for kernel images.
     pub stub: Vec<u8>,
-    /// systemd-boot.
+    /// systemd-boot, made deaf.
     pub boot_manager: Vec<u8>,
     /// Number of kernel modules kept.
     pub modules: usize,
@@ -46,7 +46,7 @@ pub fn tree(recipe: &Recipe, inputs: &Inputs, archive: &Path, binary: &Path) -> 
     let release = kernel::release(&tree)?;
     let vmlinuz = tree.read(&format!("boot/vmlinuz-{release}"))?;
     let stub = tree.read("usr/lib/systemd/boot/efi/linuxx64.efi.stub")?;
-    let boot_manager = tree.read("usr/lib/systemd/boot/efi/systemd-bootx64.efi")?;
+    let boot_manager = loader::deaf(&tree.read("usr/lib/systemd/boot/efi/systemd-bootx64.efi")?)?;
     let notices = packages::notices(&tree, &packages);
     let modules = strip::strip(&mut tree, recipe)?;
     packages::keep_notices(&mut tree, notices);
@@ -79,7 +79,10 @@ fn squashfs(tree: &Tree, inputs: &Inputs, level: u32, progress: &Progress) -> Re
 /// The initramfs.
 fn initrd(parts: &Parts, inputs: &Inputs, list: &modules::List, progress: &Progress) -> Result<Vec<u8>> {
     progress.stage("initramfs", |step| {
-        let init = std::fs::read(&inputs.init).map_err(io("cannot read", &inputs.init))?;
+        let mut init = std::fs::read(&inputs.init).map_err(io("cannot read", &inputs.init))?;
+        if inputs.broken == Some(Broken::Boot) {
+            init.clear();
+        }
         let modules = modules::initramfs(&parts.tree, &parts.release, list)?;
         let mut key = Key::new("initrd", 1).with(&init).with(&inputs.epoch_s.to_le_bytes());
         for text in [&modules.order, &modules.efi, &modules.drivers] {
@@ -96,6 +99,10 @@ fn initrd(parts: &Parts, inputs: &Inputs, list: &modules::List, progress: &Progr
 pub fn build(inputs: &Inputs, out: &Path, progress: &Progress) -> Result<Manifest> {
     let recipe = Recipe::open(&inputs.repository.join("image/recipe"))?;
     let profile = recipe.profile(&inputs.profile)?;
+    if inputs.broken.is_some() && !profile.may_be_broken {
+        let why = format!("the profile {} makes no broken images (may_be_broken)", profile.name);
+        return Err(Error::Recipe { file: "profiles.toml".into(), line: 0, why });
+    }
     std::fs::create_dir_all(out).map_err(io("cannot make", out))?;
     let archive = progress.stage("packages", |step| base::archive(&recipe, &inputs.cache, inputs.fresh, step))?;
     let program = binary(inputs, progress)?;

@@ -5,11 +5,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::Inputs;
 use crate::error::{Error, Result, io};
 use crate::program;
 use crate::recipe::{Recipe, Units};
 use crate::tree::{Content, Tree};
+use crate::{Broken, Inputs};
 
 /// Folders that must exist in the read-only root: mount points of the initramfs, of systemd and of `twinpost boot`.
 const MOUNT_POINTS: [(&str, u32); 14] = [
@@ -56,7 +56,23 @@ pub fn lay(tree: &mut Tree, recipe: &Recipe, inputs: &Inputs, binary: &Path) -> 
     }
     folder(tree, &inputs.repository.join("image/files"), "")?;
     folder(tree, &inputs.repository.join("board"), "usr/share/twinpost/board")?;
-    units(tree, &recipe.units)
+    units(tree, &recipe.units)?;
+    if let Some(broken) = inputs.broken {
+        damage(tree, broken);
+    }
+    Ok(())
+}
+
+/// Lets a program of ours end at once (see [`Broken`]).
+fn damage(tree: &mut Tree, broken: Broken) {
+    let unit = match broken {
+        // In the initramfs.
+        Broken::Boot => return,
+        Broken::Pair => "twinpost-pair.service",
+        Broken::Mail => "twinpost-mail.service",
+    };
+    let text = format!("[Service]\nExecStart=\nExecStart=/{BINARY} broken on purpose\nRestartSec=10\n");
+    tree.file(&format!("etc/systemd/system/{unit}.d/90-broken.conf"), 0o644, text.into_bytes());
 }
 
 /// The release file inside a kernel image. It carries no version: the boot manager would sort by it before it looks at the name of the file, which says what was installed last, and

@@ -19,6 +19,7 @@ pub mod initramfs;
 pub mod kernel;
 mod lay;
 pub mod licence;
+mod loader;
 pub mod manifest;
 pub mod modules;
 pub mod packages;
@@ -66,6 +67,10 @@ pub struct Inputs {
     pub trusted: Vec<(String, String)>,
     /// Private key (PKCS #8 PEM) that signs the update; none: no update is made.
     pub signing_key: Option<PathBuf>,
+    /// How long a node gives it to be well, seconds; none: what the node has.
+    pub patience_s: Option<u32>,
+    /// What of it does not work, on purpose.
+    pub broken: Option<Broken>,
     /// Folder of what earlier builds made.
     pub cache: PathBuf,
     /// Fetch the packages again even if an earlier base archive fits the recipe.
@@ -82,8 +87,20 @@ impl Inputs {
             sequence: self.epoch_s,
             built: iso8601(self.epoch_s),
             floor: self.floor,
+            patience_s: self.patience_s,
         }
     }
+}
+
+/// What does not work in an image that is broken on purpose: the tests install it as an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// The kernel finds no first program, and panics.
+    Boot,
+    /// The pair daemon ends at once: the node has no part in its pair.
+    Pair,
+    /// The mail process ends at once: as a standby nothing is wrong with the node.
+    Mail,
 }
 
 /// A slot: its name, and with it the partition, the command line and the kernel image it boots from.

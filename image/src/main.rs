@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use twinpost_image::size::{self, Report};
-use twinpost_image::{Inputs, Manifest, Progress};
+use twinpost_image::{Broken, Inputs, Manifest, Progress};
 use twinpost_update::{Keys, SigningKey};
 
 /// Builds the appliance image: packages, our program, boards and settings -> a verified slot, a kernel image, a disk image.
@@ -74,6 +74,12 @@ struct Build {
     /// No older image than this sequence may be installed over this one.
     #[arg(long, default_value_t = 0)]
     floor: u64,
+    /// Seconds that a node gives the new version to be well before it goes back (30 to 3600; default: 300).
+    #[arg(long, value_parser = clap::value_parser!(u32).range(30..=3600))]
+    patience: Option<u32>,
+    /// Build an image that does not work, for tests: its start, its pair daemon or its mail process. Only for profiles that allow it.
+    #[arg(long)]
+    broken: Option<Wreck>,
     /// Private key (PKCS #8 PEM) that signs the update; the image trusts its public half. Made if there is no such file.
     #[arg(long)]
     key: Option<PathBuf>,
@@ -86,6 +92,14 @@ struct Build {
     /// Fetch the packages again, with the security fixes of today.
     #[arg(long)]
     fresh: bool,
+}
+
+/// [`twinpost_image::Broken`] on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Wreck {
+    Boot,
+    Pair,
+    Mail,
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -142,6 +156,12 @@ fn build(order: Build, json: bool, stdout: &mut impl Write) -> Outcome {
     let trusted = trusted(order.key.as_deref(), &order.trust)?;
     let inputs = Inputs {
         floor: order.floor,
+        patience_s: order.patience,
+        broken: order.broken.map(|broken| match broken {
+            Wreck::Boot => Broken::Boot,
+            Wreck::Pair => Broken::Pair,
+            Wreck::Mail => Broken::Mail,
+        }),
         trusted,
         signing_key: order.key,
         binary: order.binary,

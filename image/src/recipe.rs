@@ -42,6 +42,8 @@ pub struct Profile {
     pub name: String,
     /// zstd level of the squashfs.
     pub squashfs_level: u32,
+    /// It makes images that are broken on purpose, too.
+    pub may_be_broken: bool,
 }
 
 /// What stays of the packages' files (`keep.toml`).
@@ -191,7 +193,8 @@ fn profiles(source: &Source) -> Result<Vec<Profile>> {
         // The levels of zstd.
         let level = u32::try_from(level).ok().filter(|level| (1..=22).contains(level));
         let squashfs_level = level.ok_or_else(|| table.error("squashfs_level must be 1 to 22"))?;
-        all.push(Profile { name: table.text("name")?, squashfs_level });
+        let may_be_broken = table.flag("may_be_broken")?;
+        all.push(Profile { name: table.text("name")?, squashfs_level, may_be_broken });
         reason(table)?;
     }
     top.done()?;

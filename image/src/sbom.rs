@@ -190,6 +190,8 @@ mod tests {
             cache: PathBuf::new(),
             fresh: false,
             floor: 0,
+            patience_s: None,
+            broken: None,
             trusted: Vec::new(),
             signing_key: None,
         }

@@ -24,6 +24,8 @@ fn inputs(cache: &Path) -> Inputs {
         cache: cache.to_owned(),
         fresh: false,
         floor: 0,
+        patience_s: None,
+        broken: None,
         trusted: Vec::new(),
         signing_key: None,
     }
