@@ -25,6 +25,8 @@ mod serial;
 mod sms;
 mod state;
 mod update;
+mod update_bad;
+mod update_cuts;
 
 use ground::{Ground, Scenario};
 use std::process::ExitCode;
@@ -45,6 +47,8 @@ fn scenarios() -> Vec<Scenario> {
         state::all(),
         power::all(),
         update::all(),
+        update_cuts::all(),
+        update_bad::all(),
     ]
     .concat()
 }
