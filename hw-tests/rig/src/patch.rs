@@ -4,6 +4,10 @@
 //! side may end and come back. What finds nobody is lost, as on a line without flow control. Faults act on what comes *from* an
 //! end.
 //!
+//! The firmware of a virtual machine (OVMF) takes the first two serial ports for consoles, and heartbeats for keys: a machine was found in
+//! the firmware's setup, making memory disks. Firmware of servers listens where it is told to. So an end that is marked ([`Patch::firmware`]) hears only while its own
+//! program speaks: while it sends frames, which end with a zero byte, as no console's text does.
+//!
 //! Failure classes: none after the start.
 
 use crate::timeline::{Timeline, lock};
@@ -13,7 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(50);
@@ -40,6 +44,33 @@ struct End {
     /// Where its bytes go.
     to: Mutex<Option<usize>>,
     wire: Mutex<Wire>,
+    /// A firmware would take what comes for keys.
+    firmware: AtomicBool,
+    /// When its program was heard last.
+    spoke: Mutex<Option<Instant>>,
+}
+
+/// A program that is silent for so long does not listen any more either.
+const SPEAKS_WITHIN: Duration = Duration::from_millis(1500);
+
+impl End {
+    /// Somebody is there who takes bytes for what they are.
+    fn hears(&self) -> bool {
+        if !self.firmware.load(Ordering::Relaxed) {
+            return true;
+        }
+        let spoke = &mut *lock(&self.spoke);
+        if spoke.is_some_and(|at| at.elapsed() < SPEAKS_WITHIN) {
+            return true;
+        }
+        // What waits on the line is lost with the connection: the firmware of the next start must not find it.
+        if spoke.take().is_some()
+            && let Some(stream) = &*lock(&self.stream)
+        {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        false
+    }
 }
 
 /// See the module.
@@ -61,7 +92,14 @@ impl Patch {
     /// # Errors
     /// No threads.
     pub fn new(sockets: Vec<PathBuf>, timeline: &Timeline) -> Result<Self> {
-        let end = |socket| End { socket, stream: Mutex::default(), to: Mutex::default(), wire: Mutex::default() };
+        let end = |socket| End {
+            socket,
+            stream: Mutex::default(),
+            to: Mutex::default(),
+            wire: Mutex::default(),
+            firmware: AtomicBool::new(false),
+            spoke: Mutex::default(),
+        };
         let ends: Arc<Vec<End>> = Arc::new(sockets.into_iter().map(end).collect());
         let over = Arc::new(AtomicBool::new(false));
         for index in 0..ends.len() {
@@ -84,6 +122,11 @@ impl Patch {
             }
         }
         self.timeline.note("patch", &format!("{a} is plugged to {b}"));
+    }
+
+    /// Whether the firmware behind an end would take what comes for keys.
+    pub fn firmware(&self, end: usize, listens: bool) {
+        self.ends[end].firmware.store(listens, Ordering::Relaxed);
     }
 
     /// What happens to bytes from an end.
@@ -127,6 +170,9 @@ fn carry(ends: &[End], index: usize, over: &AtomicBool) {
 }
 
 fn pass(ends: &[End], from: usize, bytes: &mut [u8]) {
+    if bytes.contains(&0) {
+        *lock(&ends[from].spoke) = Some(Instant::now());
+    }
     match *lock(&ends[from].wire) {
         Wire::Whole => {}
         Wire::Cut => return,
@@ -139,6 +185,9 @@ fn pass(ends: &[End], from: usize, bytes: &mut [u8]) {
         Wire::Slow(rate) => std::thread::sleep(Duration::from_secs_f64(bytes.len() as f64 / f64::from(rate.max(1)))),
     }
     let Some(to) = *lock(&ends[from].to) else { return };
+    if !ends[to].hears() {
+        return;
+    }
     if let Some(stream) = &mut *lock(&ends[to].stream) {
         let _ = stream.write_all(bytes);
     }
@@ -193,6 +242,20 @@ mod tests {
         meet(&mut ends, 1, 0);
         ends[0].write_all(b"hello").unwrap();
         assert_eq!(read(&mut ends[1], 5), b"hello");
+
+        // A firmware that would take them for keys hears nothing before its program speaks.
+        patch.firmware(1, true);
+        ends[1].write_all(b"\x1b[2Jloading").unwrap();
+        assert_eq!(read(&mut ends[0], 11), b"\x1b[2Jloading");
+        ends[0].write_all(b"keys").unwrap();
+        ends[1].set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        assert!(ends[1].read(&mut [0; 8]).is_err(), "keys");
+        ends[1].set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        ends[1].write_all(b"frame\0").unwrap();
+        assert_eq!(read(&mut ends[0], 6), b"frame\0");
+        ends[0].write_all(b"hello").unwrap();
+        assert_eq!(read(&mut ends[1], 5), b"hello");
+        patch.firmware(1, false);
 
         patch.wire(0, Wire::Garbled(1.0));
         ends[0].write_all(b"hello").unwrap();

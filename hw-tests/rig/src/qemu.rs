@@ -10,7 +10,7 @@ use crate::accel::Accel;
 use crate::bmc::{Bmc, Mains};
 use crate::capability::{Capabilities, Capability};
 use crate::image::Image;
-use crate::machine::{Disk, Ground, Machine};
+use crate::machine::{Disk, Ground, Machine, Start};
 use crate::patch::{Patch, Wire};
 use crate::rig::{Cable, Door, Fault, NODES, NewDisk, Rig, cannot};
 use crate::space::{Space, end};
@@ -359,6 +359,8 @@ impl Rig for Qemu {
     }
 
     fn power(&self, node: &str, on: bool) -> Result<()> {
+        let firmware = self.machine(node).options().start == Start::Uefi;
+        self.patch.firmware(HEARTBEAT + index(node), firmware);
         switch(&self.machines, index(node), on)
     }
 

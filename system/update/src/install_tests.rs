@@ -528,6 +528,31 @@ fn a_power_cut_at_every_effect_of_giving_up_and_of_the_way_back() {
 }
 
 #[test]
+fn a_power_cut_at_every_effect_of_withdrawing_a_version_that_was_kept() {
+    let sim = Sim::new(installed_and_booted());
+    assert!(started(&sim, false).unwrap().on_trial);
+    commit(&sim).unwrap();
+    let world = sim.world().clone();
+    let act = |sim: &Sim| drop(withdraw(sim, ill()));
+    cut_everywhere("withdraw", &world, act, |sim, context| drop(boots_in_every_way(sim, context)));
+    let sim = Sim::new(world);
+    withdraw(&sim, ill()).unwrap();
+    for first in [0, 1] {
+        let sim = Sim::new(sim.world().clone());
+        assert!(sim.world().boot(first, |_| true));
+        assert_eq!(sim.world().running.release.sequence, OLD);
+        let alarm = started(&sim, false).unwrap().alarm.unwrap();
+        assert!(alarm.code == "update_returned" && alarm.text.en.contains(&ill()[0].en), "{alarm:?}");
+        assert_eq!(stage(&sim), Some(Stage::Returned { why: Why::Health }));
+        assert!(status(&sim).unwrap().other_marks.exhausted, "it never starts again by itself");
+    }
+    // There must be something to go back to.
+    let sim = Sim::new(World::new());
+    put(&sim, NEW).unwrap();
+    assert!(withdraw(&sim, ill()).is_err(), "the other one was never good");
+}
+
+#[test]
 fn a_system_that_does_not_start_is_left_after_three_tries() {
     let sim = Sim::new(World::new());
     put(&sim, NEW).unwrap();

@@ -118,7 +118,8 @@ fn give_up(node: &mut Node, fate: &mut Fate) {
     assert!(!node.view.serving, "a node that serves was restarted");
     node.boots += 1;
     (node.view.boot, node.view.eligible, node.away) = (format!("{}{}", node.view.name, node.boots), false, 3);
-    match fate.choose(3) {
+    // Each further try is another list of answers: two are enough.
+    match if node.boots > 2 { 0 } else { fate.choose(3) } {
         0 => {
             (node.view.release, node.ill, node.behind) = (release(1), false, 2);
             node.view.attempt = Some(attempt(record::Stage::Returned { why: Why::Health }));
@@ -126,6 +127,13 @@ fn give_up(node: &mut Node, fate: &mut Fate) {
         // The power went before it was written down: the new version starts again.
         1 => node.behind = 2,
         _ => node.away = usize::MAX,
+    }
+}
+
+/// Each says how it finds itself.
+fn tell(nodes: &mut [Node; 2]) {
+    for node in nodes {
+        node.view.well = Some(!(node.ill && node.view.serving));
     }
 }
 
@@ -155,7 +163,7 @@ fn run(fate: &mut Fate, serving: usize, here: usize) -> (Plan, [Node; 2]) {
     let mut plan = Plan::new(&view(&nodes, here), release(2), false).unwrap();
     assert_eq!(plan.order[1], nodes[serving].view.name);
     // With waits of a minute the longest limit is reached in 120 looks.
-    let (mut back, mut away) = (None, None);
+    let (mut back, mut away): (Option<usize>, Option<usize>) = (None, None);
     let mut waits = std::collections::BTreeMap::new();
     for _ in 0..600 {
         plan = serde_json::from_str::<Plan>(&serde_json::to_string(&plan).unwrap())
@@ -181,9 +189,7 @@ fn run(fate: &mut Fate, serving: usize, here: usize) -> (Plan, [Node; 2]) {
                     (nodes[to].view.serving, nodes[1 - to].view.serving) = (false, true);
                     (nodes[to].view.eligible, nodes[to].ill) = (true, false);
                 }
-                for node in &mut nodes {
-                    node.view.well = Some(!(node.ill && node.view.serving));
-                }
+                tell(&mut nodes);
                 continue;
             }
             Next::Do(action) => action,
@@ -224,6 +230,7 @@ fn run(fate: &mut Fate, serving: usize, here: usize) -> (Plan, [Node; 2]) {
                     // It serves, and what it serves with does not work.
                     nodes[index(&to)].ill = how == 3;
                 }
+                tell(&mut nodes);
                 match how {
                     1 => plan.finished(refused()),
                     // It moves, fails and comes back between two looks, or never moved: nothing is seen of it.
@@ -287,7 +294,7 @@ fn every_course_of_a_plan() {
             courses += 1;
             fate = now.next();
         }
-        assert!(courses > 60 && done >= 2 && withdrawn >= 3, "{courses} courses, {done} done, {withdrawn} withdrawn");
+        assert!(courses > 40 && done >= 2 && withdrawn >= 3, "{courses} courses, {done} done, {withdrawn} withdrawn");
     }
 }
 

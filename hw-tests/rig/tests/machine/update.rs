@@ -148,7 +148,15 @@ pub fn begin(pair: &Pair<Qemu>, node: &str, words: &str, enough: impl Fn(&str) -
             Ok(_) => Ok(Some(())),
         }
     })?;
+    // Whoever gave it goes away.
+    pair.rig.console(node).type_in(b"\x03");
+    pair.rig.console(node).forget();
     Ok(())
+}
+
+/// The update of both has begun: its first words are that the stick is looked at.
+pub fn begun(text: &str) -> bool {
+    text.matches("\"progress\"").count() >= 2
 }
 
 /// What an order to install from the stick answers.
@@ -190,7 +198,7 @@ pub fn follow(pair: &Pair<Qemu>, wanted: &str) -> Result<(Vec<String>, Option<St
 /// Brings both nodes to the version of an image, by an order at the node that serves.
 pub fn bring_both(pair: &Pair<Qemu>, active: &str, folder: &Path, image: &Path, words: &str) -> Result<Vec<String>, Failure> {
     plug(pair, active, folder, &image.join("update.twinpost"))?;
-    begin(pair, active, words, |text| text.contains("\"progress\""))?;
+    begin(pair, active, words, begun)?;
     let wanted = version(image)?;
     let (seen, why) = follow(pair, &wanted)?;
     check(why.is_none(), || format!("the update stopped: {}", why.unwrap_or_default()))?;
@@ -214,7 +222,7 @@ fn untrusted(ground: &mut Ground) -> Outcome {
     let before = machine_status(pair, active).ok_or("no status")?["version"].clone();
     let next = next()?;
     let whole = std::fs::read(next.join("update.twinpost"))?;
-    let mut refused = |what: &str, bytes: Option<Vec<u8>>, words: &str| -> Outcome {
+    let refused = |what: &str, bytes: Option<Vec<u8>>, words: &str| -> Outcome {
         let bundle = folder.join("forged.twinpost");
         if let Some(bytes) = bytes {
             std::fs::write(&bundle, bytes)?;

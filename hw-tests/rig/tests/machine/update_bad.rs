@@ -3,7 +3,7 @@
 //! `TWINPOST_BROKEN` is a folder with three images that are broken on purpose (`twinpost-image build --broken`): `boot`, `pair`, `mail`. `make soak` builds them.
 
 use crate::ground::{Ground, Outcome, Scenario, check, ms};
-use crate::update::{NEEDS, UPDATE_LIMIT, alarmed, begin, by_firmware, first, follow, plug, until_update, version};
+use crate::update::{NEEDS, UPDATE_LIMIT, alarmed, begin, begun, by_firmware, first, follow, plug, until_update, version};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -39,11 +39,11 @@ fn goes_back(ground: &mut Ground, what: &str, words: &str) -> Outcome {
     let (bad, old) = (version(&image)?, version(&first()?)?);
     let figure = ground.under_load(&format!("bad update: {what}"), |scene| {
         let (pair, active, node) = (scene.pair, scene.active, scene.standby);
-        let begun = Instant::now();
+        let struck = Instant::now();
         plug(pair, active, &folder, &image.join("update.twinpost"))?;
-        begin(pair, active, "", |text| text.contains("\"progress\""))?;
+        begin(pair, active, "", begun)?;
         let (seen, why) = follow(pair, &bad)?;
-        let took = begun.elapsed();
+        let took = struck.elapsed();
         let why = why.ok_or("the update went well")?;
         check(why.contains(words), || format!("it stopped for another reason: {why}"))?;
         let status = until_update(pair, node, "the old version, and why", |status| {

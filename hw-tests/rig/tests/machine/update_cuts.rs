@@ -4,8 +4,8 @@
 
 use crate::ground::{Ground, Outcome, Scenario, check, ms};
 use crate::update::{
-    NEEDS, UPDATE_LIMIT, begin, bring_both, by_firmware, first, install, machine_status, next, plug, until_update, update_status,
-    version,
+    NEEDS, UPDATE_LIMIT, begin, begun, bring_both, by_firmware, first, install, machine_status, next, plug, until_update,
+    update_status, version,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -192,7 +192,7 @@ fn between(ground: &mut Ground) -> Outcome {
     let (pair, active) = ground.pair()?;
     let node = if node == active { other(active) } else { node };
     plug(pair, active, &folder, &image.join("update.twinpost"))?;
-    begin(pair, active, "", |text| text.contains("\"progress\""))?;
+    begin(pair, active, "", begun)?;
     until_update(pair, node, "the first node keeps the new version", |status| {
         status["version"] == wanted.as_str() && status["on_trial"] == false
     })?;
