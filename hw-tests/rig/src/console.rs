@@ -64,6 +64,8 @@ pub struct Console {
     next: AtomicU64,
     /// One order at a time.
     turn: Mutex<()>,
+    /// When it was asked for attention last: whoever asks again and again for a moment each counts as one.
+    asked: Mutex<Instant>,
 }
 
 impl std::fmt::Debug for Console {
@@ -94,7 +96,14 @@ impl Console {
         // A number that no earlier rig has used on this line: an old answer is never taken for a new one.
         let first = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_millis() as u64);
         let next = AtomicU64::new(first);
-        Ok(Self { node: node.to_owned(), timeline: timeline.clone(), shared, next, turn: Mutex::default() })
+        Ok(Self {
+            node: node.to_owned(),
+            timeline: timeline.clone(),
+            shared,
+            next,
+            turn: Mutex::default(),
+            asked: Mutex::new(Instant::now()),
+        })
     }
 
     /// Whose it is.
@@ -149,14 +158,15 @@ impl Console {
 
     fn attend_in_turn(&self, patience: Duration) -> Result<()> {
         let begun = Instant::now();
-        let (mut shown, mut asked) = (Duration::from_secs(10), Instant::now());
+        let mut shown = Duration::from_secs(10);
+        let mut asked = lock(&self.asked);
         while !self.shared.attentive.load(Ordering::Relaxed) {
             // A machine that boots would only echo it.
             if lock(&self.shared.heard).prompt || asked.elapsed() >= ASK_ANYWAY {
                 // Ctrl-C ends what a person may have left running; an order without words is answered at once.
                 let begin = if asked.elapsed() >= ASK_ANYWAY { "\x03\r" } else { "" };
                 let number = self.next.fetch_add(1, Ordering::Relaxed);
-                asked = Instant::now();
+                *asked = Instant::now();
                 self.write(format!("{begin}@{number}\r").as_bytes());
                 if matches!(self.answer(number, ATTENTION), Some(Ok(_))) {
                     self.shared.attentive.store(true, Ordering::Relaxed);
