@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! service = "192.0.2.10"                 # the address that moves
+//! settle_s = 600                         # the longest that its nodes take from power to a settled pair; 180 if not said
 //! capabilities = ["cut_power", "reset"]  # what software can do here; the words of `Capability`
 //! [nodes.a]
 //! address = "192.0.2.11"
@@ -20,12 +21,14 @@
 
 use crate::capability::{Capabilities, Capability};
 use crate::console::Console;
+use crate::pair::SETTLE;
 use crate::rig::{Cable, Door, Fault, NODES, Rig, cannot};
 use crate::{Error, Place, Result, Timeline};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use twinpost_fencing::{
     Ipmi, IpmiPassword, IpmiSettings, Power, PowerOff, PowerSwitch, Redfish, RedfishSettings, Relay, RelaySettings, Trust,
 };
@@ -34,6 +37,7 @@ use twinpost_fencing::{
 #[serde(deny_unknown_fields)]
 struct Document {
     service: IpAddr,
+    settle_s: Option<u64>,
     capabilities: Vec<String>,
     nodes: BTreeMap<String, NodeDocument>,
     #[serde(default)]
@@ -68,6 +72,7 @@ fn first_outlet() -> u8 {
 /// See the module.
 pub struct Bench {
     service: IpAddr,
+    settle: Duration,
     addresses: [IpAddr; 2],
     consoles: [Console; 2],
     switches: [Option<Arc<dyn PowerSwitch>>; 2],
@@ -159,6 +164,7 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Ok(Self {
             service: document.service,
+            settle: document.settle_s.map_or(SETTLE, Duration::from_secs),
             addresses: addresses.try_into().expect("there are two nodes"),
             consoles: consoles.try_into().expect("there are two nodes"),
             switches: switches.try_into().unwrap_or_else(|_| unreachable!("there are two nodes")),
@@ -205,6 +211,10 @@ impl Rig for Bench {
 
     fn service(&self) -> IpAddr {
         self.service
+    }
+
+    fn settle_limit(&self) -> Duration {
+        self.settle
     }
 
     fn door(&self) -> Door {
@@ -254,6 +264,7 @@ mod tests {
 
     const WHOLE: &str = r#"
 service = "192.0.2.10"
+settle_s = 600
 capabilities = ["cut_power"]
 [nodes.a]
 address = "192.0.2.11"
@@ -277,6 +288,7 @@ power = { driver = "relay", at = "/nowhere/relay", outlet = 2 }
         let bench = open(WHOLE).unwrap();
         assert!(bench.can(Capability::CutPower) && !bench.can(Capability::PullDisk));
         assert_eq!(bench.address("b").to_string(), "192.0.2.12");
+        assert_eq!(bench.settle_limit().as_secs(), 600);
         assert!(matches!(bench.cable("a", Cable::Lan, Fault::Pulled), Err(Error::Cannot { .. })));
         assert!(matches!(bench.pull_disk("a", 1), Err(Error::Cannot { .. })));
         assert!(bench.power("a", false).is_err(), "nobody answers there");

@@ -61,6 +61,12 @@ capabilities! {
     CutSwitch = "cut_switch",
     /// The witness can be stopped and started.
     Witness = "witness",
+    /// Another site's mail server, and the name server that leads to it, on the LAN.
+    Outside = "outside",
+    /// The modem hangs: it takes what is said to it and answers nothing.
+    HangModem = "hang_modem",
+    /// Fills and empties the file systems of a node that is off.
+    FillDisk = "fill_disk",
     /// Drops or reorders writes that were not flushed when the power goes.
     LoseWrites = "lose_writes",
 }

@@ -18,8 +18,8 @@ use crate::partition::transplant;
 use crate::qemu::{Disks, GATEWAY, Qemu, SERVICE, Settings, WITNESS_PORT, copy_folder, overlay};
 use crate::rig::{NODES, Rig, other};
 use crate::timeline::lock;
-use crate::wait::until;
-use crate::{Error, Result, SWITCH_PASSWORD, SWITCH_USER, Timeline};
+use crate::wait::until_ok;
+use crate::{Error, Result, SWITCH_PASSWORD, SWITCH_USER, Stand, Timeline};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -181,17 +181,24 @@ fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
 ///
 /// # Errors
 /// A node does not switch itself off.
-pub fn switch_off(pair: &Pair<Qemu>) -> Result<()> {
-    let timeline = pair.rig.timeline();
+pub fn switch_off<R: Rig>(pair: &Pair<R>) -> Result<()> {
     let active = pair.settled()?;
     for node in [other(active), active] {
-        // The answer may be lost with the console.
-        let _ = pair.rig.console(node).order_within("power off --yes", Duration::from_secs(8));
-        let machine = pair.rig.machine(node);
-        until(timeline, &format!("the end of node {node}"), OFF_LIMIT, || (!machine.is_on()).then_some(()))?;
-        pair.rig.power(node, false)?;
+        switch_off_one(pair, node)?;
     }
     Ok(())
+}
+
+/// Switches a node off in order.
+///
+/// # Errors
+/// It does not switch itself off.
+pub fn switch_off_one<R: Rig>(pair: &Pair<R>, node: &str) -> Result<()> {
+    // The answer may be lost with the console.
+    let _ = pair.rig.console(node).order_within("power off --yes", Duration::from_secs(8));
+    let off = || Ok((!pair.rig.has_power(node)?).then_some(()));
+    until_ok(pair.rig.timeline(), &format!("the end of node {node}"), OFF_LIMIT, off)?;
+    pair.rig.power(node, false)
 }
 
 /// Writes down what belongs to a founded pair beside its disks.
@@ -275,19 +282,19 @@ pub fn base(settings: &Settings, cache: &Path, timeline: &Timeline) -> Result<Pa
 ///
 /// # Errors
 /// The base is none, or the rig cannot be made.
-pub fn over(settings: Settings, base: &Path, timeline: Timeline) -> Result<Pair<Qemu>> {
+pub fn over(settings: Settings, base: &Path, timeline: Timeline) -> Result<Pair<Stand>> {
     let founded = remembered(base).ok_or_else(|| Error::Setting { what: format!("{} is no founded pair", base.display()) })?;
     let rig = Qemu::prepare(settings, &Disks::Over(base.to_owned()), timeline)?;
-    Ok(Pair::of(rig, founded))
+    Ok(Pair::of(rig.into(), founded))
 }
 
 /// Switches both nodes on and waits until they are settled; gives the time from power to greeting.
 ///
 /// # Errors
 /// They do not come up.
-pub fn start(pair: &Pair<Qemu>) -> Result<Duration> {
+pub fn start<R: Rig>(pair: &Pair<R>) -> Result<Duration> {
     both(|node| pair.rig.power(node, true))?;
-    let banner = pair.wait_banner(SETTLE)?;
+    let banner = pair.wait_banner(pair.rig.settle_limit())?;
     pair.settled()?;
     Ok(banner)
 }

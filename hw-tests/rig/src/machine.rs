@@ -168,6 +168,29 @@ impl Machine {
         crate::partition::fill(&disk, first, bytes.min(64 << 20), 0xa5)
     }
 
+    /// Its disks as raw files, while it is off; that is what they are from then on.
+    ///
+    /// # Errors
+    /// It is on, a bay is empty, or `qemu-img` refuses.
+    pub(crate) fn raw_disks(&self) -> Result<Vec<PathBuf>> {
+        let wrong = |what: &str| Error::Setting { what: format!("node {}: {what}", self.name) };
+        if self.is_on() {
+            return Err(wrong("it is on"));
+        }
+        let mut files = Vec::new();
+        for bay in lock(&self.bays).iter_mut() {
+            let disk = bay.as_mut().ok_or_else(|| wrong("a bay is empty"))?;
+            if !disk.raw {
+                let raw = disk.file.with_extension("raw");
+                crate::partition::flatten(disk, &raw)?;
+                let _ = std::fs::remove_file(&disk.file);
+                (disk.file, disk.raw) = (raw, true);
+            }
+            files.push(disk.file.clone());
+        }
+        Ok(files)
+    }
+
     /// What is in its bays.
     #[must_use]
     pub fn bays(&self) -> [Option<Disk>; 2] {
@@ -274,7 +297,7 @@ impl Machine {
             let qmp = self.qmp()?;
             let from = qmp.events();
             qmp.order("device_del", json!({ "id": format!("bay{}", bay + 1) }))?;
-            qmp.event("DEVICE_DELETED", from, UNPLUG_LIMIT)?;
+            qmp.event_of("DEVICE_DELETED", &format!("bay{}", bay + 1), from, UNPLUG_LIMIT)?;
             let nodes = qmp.order("query-named-block-nodes", json!({ "flat": true }))?;
             let names: Vec<&str> = nodes.as_array().into_iter().flatten().filter_map(|n| n["node-name"].as_str()).collect();
             let of_bay = format!("disk{}-", bay + 1);
@@ -330,7 +353,7 @@ impl Machine {
         let qmp = self.qmp()?;
         let from = qmp.events();
         qmp.order("device_del", json!({ "id": "stick-device" }))?;
-        qmp.event("DEVICE_DELETED", from, UNPLUG_LIMIT)?;
+        qmp.event_of("DEVICE_DELETED", "stick-device", from, UNPLUG_LIMIT)?;
         qmp.order("blockdev-del", json!({ "node-name": "stick" })).map(drop)
     }
 

@@ -1,18 +1,22 @@
-//! Observers of a pair: they ask the service address of each node, whatever ARP says.
+//! Observers of a pair: they ask the service address and know which node answered.
 //!
-//! Contract: one observer for each node stands on the LAN in a namespace of its own, with a fixed neighbour entry that leads the service
-//! address to that node's hardware address. So what a node answers is known by whom was asked. A node that greets while the other
-//! does breaks the pair's first promise: never two in one reign.
+//! Contract: in QEMU one observer for each node stands on the LAN in a namespace of its own, with a fixed neighbour entry that leads the service
+//! address to that node's hardware address: whatever ARP says, what a node answers is known by whom was asked. On a bench one
+//! observer asks as every client does, and knows who answered by the hardware address that the kernel holds for the service address; there a
+//! second server shows itself only when it takes the address over. A node that greets while the other does breaks the pair's
+//! first promise: never two in one reign.
 //!
 //! Failure classes: iproute2 refuses. What was heard is kept; a breach is found by [`Observers::breaches`].
 
 use crate::qemu::{Qemu, SERVICE};
-use crate::rig::NODES;
+use crate::rig::{NODES, Rig};
 use crate::space::Space;
+use crate::stand::Stand;
 use crate::timeline::{Timeline, lock};
 use crate::{Error, Result};
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -76,7 +80,46 @@ impl Observers {
     ///
     /// # Errors
     /// iproute2 refuses.
-    pub fn start(rig: &Qemu, timeline: &Timeline) -> Result<Self> {
+    pub fn start(rig: &Stand, timeline: &Timeline) -> Result<Self> {
+        match rig {
+            Stand::Qemu(rig) => Self::on_bridge(rig, timeline),
+            Stand::Bench(rig) => Self::on_lan(&**rig, timeline),
+        }
+    }
+
+    /// On the LAN of a bench, where this machine is a client like others.
+    fn on_lan(rig: &dyn Rig, timeline: &Timeline) -> Result<Self> {
+        let (seen, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (service, nodes) = (rig.service(), NODES.map(|node| (node, rig.address(node))));
+        let (heard, end, timeline) = (seen.clone(), over.clone(), timeline.clone());
+        let observe = move || {
+            let mut last = None;
+            while !end.load(Ordering::Relaxed) {
+                let asked = Instant::now();
+                let what = greeting(SocketAddr::new(service, 25));
+                // Whoever asks a node itself has its hardware address afterwards, whatever the answer.
+                for (_, address) in nodes {
+                    let _ = TcpStream::connect_timeout(&SocketAddr::new(address, 25), SHORT);
+                }
+                let table = Command::new("ip").args(["-json", "neigh", "show"]).output();
+                let table = table.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default();
+                let who = answered(&table, service, &nodes);
+                if (who, what) != last.unwrap_or_default() {
+                    timeline.note("service", &format!("node {} on the service address: {what:?}", who.unwrap_or("?")));
+                    last = Some((who, what));
+                }
+                if let (Some(node), Some(what)) = (who, what) {
+                    lock(&heard).push(Seen { node, asked, heard: Instant::now(), what });
+                }
+                // The pace of asking.
+                std::thread::sleep(if what == Some(Heard::Banner) { CALM_PACE } else { PACE });
+            }
+        };
+        let thread = std::thread::Builder::new().name("seen".to_owned()).spawn(observe).map_err(Error::io("an observer"))?;
+        Ok(Self { seen, over, threads: vec![thread], _spaces: Vec::new() })
+    }
+
+    fn on_bridge(rig: &Qemu, timeline: &Timeline) -> Result<Self> {
         let (seen, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (mut threads, mut spaces) = (Vec::new(), Vec::new());
         for (at, node) in NODES.into_iter().enumerate() {
@@ -164,6 +207,17 @@ impl Drop for Observers {
     }
 }
 
+/// The node whose hardware address the neighbour table (`ip -json neigh show`) has for the service address.
+fn answered(table: &serde_json::Value, service: IpAddr, nodes: &[(&'static str, IpAddr)]) -> Option<&'static str> {
+    let hardware = |address: IpAddr| {
+        let address = address.to_string();
+        let entry = table.as_array()?.iter().find(|entry| entry["dst"] == address.as_str())?;
+        entry["lladdr"].as_str()
+    };
+    let serving = hardware(service)?;
+    nodes.iter().find(|(_, address)| hardware(*address) == Some(serving)).map(|(node, _)| *node)
+}
+
 /// Both served at once when a node's greetings lie on both sides of a whole greeting of the other: asked and heard before it was
 /// asked, and asked after it was heard, without the first one's turn having ended by a handover back. A turn that comes back takes
 /// longer than [`TURN_LEAST`].
@@ -196,12 +250,31 @@ const TURN_LEAST: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
-    use super::{Heard, Seen, breaches};
+    use super::{Heard, Seen, answered, breaches};
     use std::time::{Duration, Instant};
 
     fn seen(start: Instant, list: &[(&'static str, u64, u64)]) -> Vec<Seen> {
         let at = |ms| start + Duration::from_millis(ms);
         list.iter().map(|(node, asked, heard)| Seen { node, asked: at(*asked), heard: at(*heard), what: Heard::Banner }).collect()
+    }
+
+    #[test]
+    fn who_answers_is_told_by_the_neighbour_table() {
+        let nodes = [("a", "192.0.2.11".parse().unwrap()), ("b", "192.0.2.12".parse().unwrap())];
+        let service = "192.0.2.10".parse().unwrap();
+        // As iproute2 6.1 prints it; an entry that failed has no hardware address.
+        let table = |service_at: &str| {
+            serde_json::json!([
+                { "dst": "192.0.2.11", "dev": "eth0", "lladdr": "52:54:00:00:00:01", "state": ["STALE"] },
+                { "dst": "192.0.2.12", "dev": "eth0", "lladdr": "52:54:00:00:00:02", "state": ["REACHABLE"] },
+                { "dst": "192.0.2.10", "dev": "eth0", "lladdr": service_at, "state": ["REACHABLE"] },
+                { "dst": "192.0.2.99", "dev": "eth0", "state": ["FAILED"] },
+            ])
+        };
+        assert_eq!(answered(&table("52:54:00:00:00:02"), service, &nodes), Some("b"));
+        assert_eq!(answered(&table("52:54:00:00:00:01"), service, &nodes), Some("a"));
+        assert_eq!(answered(&table("52:54:00:00:00:09"), service, &nodes), None);
+        assert_eq!(answered(&serde_json::json!(null), service, &nodes), None);
     }
 
     #[test]

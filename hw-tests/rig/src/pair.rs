@@ -128,7 +128,7 @@ impl<R: Rig> Pair<R> {
     /// # Errors
     /// Not in time.
     pub fn settled(&self) -> Result<&'static str> {
-        let found = until_told(self.rig.timeline(), "an active node and its eligible standby", SETTLE, || {
+        let found = until_told(self.rig.timeline(), "an active node and its eligible standby", self.rig.settle_limit(), || {
             let [a, b] = NODES.map(|node| self.status_now(node));
             let (a, b) = (a?, b?);
             let active = NODES.into_iter().find(|node| a["active"] == *node && b["active"] == *node)?;
@@ -258,7 +258,7 @@ impl<R: Rig> Pair<R> {
                 continue;
             }
             for (what, words) in
-                [("journal", "node log --lines 800"), ("status", "--json pair status"), ("boot", "--json node status")]
+                [("journal", "node log --lines 3000"), ("status", "--json pair status"), ("boot", "--json node status")]
             {
                 if let Ok(answer) = self.rig.console(node).order(words) {
                     self.rig.timeline().keep(&format!("{name}-{node}-{what}.txt"), answer.raw.as_bytes());
@@ -291,6 +291,12 @@ impl<R: Rig> Sending<'_, R> {
     #[must_use]
     pub fn acknowledged(&self) -> usize {
         load_goal(&self.load) - self.before
+    }
+
+    /// What the clients remember: it grows until they end.
+    #[must_use]
+    pub fn load(&self) -> Arc<Load> {
+        self.load.clone()
     }
 
     /// Waits for so many further acknowledged messages.

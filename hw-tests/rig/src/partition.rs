@@ -69,6 +69,15 @@ pub(crate) fn fill(disk: &Disk, first: u64, bytes: u64, value: u8) -> Result<()>
     tool("qemu-io", &["-f", format(disk), "-c", &order, &disk.file.display().to_string()])
 }
 
+/// Writes all that a disk holds into a raw file.
+///
+/// # Errors
+/// `qemu-img` refuses.
+pub(crate) fn flatten(disk: &Disk, to: &Path) -> Result<()> {
+    let (from, to) = (disk.file.display().to_string(), to.display().to_string());
+    tool("qemu-img", &["convert", "-f", format(disk), "-O", "raw", &from, &to])
+}
+
 /// Writes what a partition of this name holds in a raw disk image over that of a disk; gives whether there was anything but zeros, which
 /// are left out.
 ///

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ struct End {
     firmware: AtomicBool,
     /// When its program was heard last.
     spoke: Mutex<Option<Instant>>,
+    /// Bytes that a cut cable did not carry.
+    lost: AtomicU64,
 }
 
 /// A program that is silent for so long does not listen any more either.
@@ -99,6 +101,7 @@ impl Patch {
             wire: Mutex::default(),
             firmware: AtomicBool::new(false),
             spoke: Mutex::default(),
+            lost: AtomicU64::new(0),
         };
         let ends: Arc<Vec<End>> = Arc::new(sockets.into_iter().map(end).collect());
         let over = Arc::new(AtomicBool::new(false));
@@ -133,6 +136,12 @@ impl Patch {
     pub fn wire(&self, end: usize, wire: Wire) {
         *lock(&self.ends[end].wire) = wire;
         self.timeline.note("patch", &format!("from {end}: {wire:?}"));
+    }
+
+    /// How many bytes from an end a cut cable did not carry.
+    #[must_use]
+    pub fn lost(&self, end: usize) -> u64 {
+        self.ends[end].lost.load(Ordering::Relaxed)
     }
 }
 
@@ -175,7 +184,10 @@ fn pass(ends: &[End], from: usize, bytes: &mut [u8]) {
     }
     match *lock(&ends[from].wire) {
         Wire::Whole => {}
-        Wire::Cut => return,
+        Wire::Cut => {
+            ends[from].lost.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            return;
+        }
         Wire::Garbled(share) => {
             for byte in bytes.iter_mut().filter(|_| rand::random::<f64>() < share) {
                 *byte ^= rand::random_range(1..=255u8);
@@ -264,6 +276,11 @@ mod tests {
         ends[0].write_all(b"lost").unwrap();
         ends[1].write_all(b"back").unwrap();
         assert_eq!(read(&mut ends[0], 4), b"back", "the other direction still carries");
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while patch.lost(0) < 4 {
+            assert!(std::time::Instant::now() < end, "the panel reads what it does not carry");
+            std::thread::yield_now();
+        }
         patch.wire(0, Wire::Slow(1000));
         ends[0].write_all(b"0123456789").unwrap();
         assert_eq!(read(&mut ends[1], 10), b"0123456789", "what was cut is lost for good");

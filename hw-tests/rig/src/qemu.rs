@@ -11,6 +11,7 @@ use crate::bmc::{Bmc, Mains};
 use crate::capability::{Capabilities, Capability};
 use crate::image::Image;
 use crate::machine::{Disk, Ground, Machine, Start};
+use crate::outside::Outside;
 use crate::patch::{Patch, Wire};
 use crate::rig::{Cable, Door, Fault, NODES, NewDisk, Rig, cannot};
 use crate::space::{Space, end};
@@ -21,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
-use twinpost_hw_modem::{Handle, Line, Options as ModemOptions, Simulator};
+use twinpost_hw_modem::{Handle, Line, Options as ModemOptions, Order, Simulator, Until};
 
 /// The gateway: this program. Witness and management controllers are here too.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -74,6 +75,7 @@ pub struct Qemu {
     consoles: [Console; 2],
     bmcs: [Bmc; 2],
     patch: Patch,
+    outside: Outside,
     modems: [Handle; 2],
     witness: Mutex<Option<Child>>,
     settings: Settings,
@@ -215,13 +217,29 @@ impl Qemu {
         for at in 0..2 {
             patch.plug(MODEM_PORT + at, MODEM + at);
         }
-        let missing = [Capability::ModemLines];
-        let capabilities = Capability::ALL.iter().copied().filter(|c| !missing.contains(c)).collect();
-        let witness = Mutex::new(None);
-        let rig =
-            Self { machines, consoles, bmcs, patch, modems, witness, settings, capabilities, timeline, space, _sockets: sockets };
+        let outside = space.within(|| Outside::serve(GATEWAY, &timeline))??;
+        let rig = Self {
+            machines,
+            consoles,
+            bmcs,
+            patch,
+            outside,
+            modems,
+            witness: Mutex::new(None),
+            settings,
+            capabilities: Self::declared(),
+            timeline,
+            space,
+            _sockets: sockets,
+        };
         rig.witness(true)?;
         Ok(rig)
+    }
+
+    /// What such a rig can: known before there is one.
+    #[must_use]
+    pub fn declared() -> Capabilities {
+        Capability::ALL.iter().copied().filter(|capability| *capability != Capability::ModemLines).collect()
     }
 
     fn bays(settings: &Settings, disks: &Disks, node: &str) -> Result<[Option<Disk>; 2]> {
@@ -293,6 +311,37 @@ impl Qemu {
     #[must_use]
     pub fn modem(&self, node: &str) -> &Handle {
         &self.modems[index(node)]
+    }
+
+    /// Fills the file system of a partition of nodes that are off ([`crate::recover::fill`]); nodes that share it (the mail) in one call.
+    ///
+    /// # Errors
+    /// A node is on, or as [`crate::recover::fill`].
+    pub fn fill(&self, nodes: &[&str], partition: &str, leave_bytes: Option<u64>) -> Result<()> {
+        self.timeline.note("rig", &format!("{partition} of {nodes:?} is filled but for {leave_bytes:?} bytes"));
+        let disks = self.raw_disks(nodes)?;
+        crate::recover::fill(&disks, partition, leave_bytes).map_err(Error::io(format!("fill {partition}")))
+    }
+
+    /// Takes away what [`Qemu::fill`] wrote.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn empty(&self, nodes: &[&str], partition: &str) -> Result<()> {
+        self.timeline.note("rig", &format!("{partition} of {nodes:?} has room again"));
+        let disks = self.raw_disks(nodes)?;
+        crate::recover::empty(&disks, partition).map_err(Error::io(format!("empty {partition}")))
+    }
+
+    fn raw_disks(&self, nodes: &[&str]) -> Result<Vec<PathBuf>> {
+        let disks: Result<Vec<_>> = nodes.iter().map(|node| self.machine(node).raw_disks()).collect();
+        Ok(disks?.concat())
+    }
+
+    /// The mail server outside.
+    #[must_use]
+    pub fn outside(&self) -> &Outside {
+        &self.outside
     }
 
     /// Where the switch of a node's power is, for the peer that uses it.
@@ -492,6 +541,12 @@ impl Rig for Qemu {
         Ok(())
     }
 
+    fn hang_modem(&self, node: &str) -> Result<()> {
+        self.timeline.note("rig", &format!("the modem of node {node} hangs"));
+        let order = self.modem(node).order(Order::Hang(Until::Cfun));
+        order.map_err(|said| Error::Tool { what: format!("modem of node {node}"), said })
+    }
+
     fn phones(&self) -> Result<Vec<(String, String)>> {
         Ok(self.modems.iter().flat_map(Handle::received).map(|text| (text.number, text.text)).collect())
     }
@@ -505,8 +560,11 @@ impl Drop for Qemu {
         if let Some(mut child) = lock(&self.witness).take() {
             end(&mut child);
         }
-        let bmcs = &self.bmcs;
-        let _ = self.space.within(|| bmcs.iter().for_each(Bmc::end));
+        let (bmcs, outside) = (&self.bmcs, &self.outside);
+        let _ = self.space.within(|| {
+            bmcs.iter().for_each(Bmc::end);
+            outside.end();
+        });
     }
 }
 

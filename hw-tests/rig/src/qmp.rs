@@ -119,10 +119,23 @@ impl Qmp {
     /// # Errors
     /// It does not come in time, or QEMU ends first.
     pub fn event(&self, name: &str, from: u64, patience: Duration) -> Result<Value> {
+        self.wait(name, from, patience, |_| true)
+    }
+
+    /// The same of this device: its parts have events of their own, which may come before or after.
+    ///
+    /// # Errors
+    /// As [`Qmp::event`].
+    pub fn event_of(&self, name: &str, device: &str, from: u64, patience: Duration) -> Result<Value> {
+        self.wait(name, from, patience, |data| data["device"] == device)
+    }
+
+    fn wait(&self, name: &str, from: u64, patience: Duration, is: impl Fn(&Value) -> bool) -> Result<Value> {
         let end = Instant::now() + patience;
         let mut heard = lock(&self.shared.heard);
         loop {
-            if let Some((_, event)) = heard.events.iter().find(|(number, event)| *number >= from && event["event"] == name) {
+            let mut later = heard.events.iter().filter(|(number, event)| *number >= from && event["event"] == name);
+            if let Some((_, event)) = later.find(|(_, event)| is(&event["data"])) {
                 return Ok(event["data"].clone());
             }
             if heard.over {

@@ -3,10 +3,12 @@
 use crate::capability::{Capabilities, Capability};
 use crate::console::Console;
 use crate::frame::Answer;
+use crate::pair::SETTLE;
 use crate::timeline::Timeline;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// The nodes of a pair.
 pub const NODES: [&str; 2] = ["a", "b"];
@@ -72,6 +74,10 @@ pub trait Rig: Send + Sync {
     fn address(&self, node: &str) -> IpAddr;
     /// The address that moves.
     fn service(&self) -> IpAddr;
+    /// How long its machines may take from power to a settled pair: real ones test their memory first.
+    fn settle_limit(&self) -> Duration {
+        SETTLE
+    }
     /// Brings the calling thread to where clients are: the LAN.
     ///
     /// # Errors
@@ -171,6 +177,13 @@ pub trait Rig: Send + Sync {
     fn witness(&self, on: bool) -> Result<()> {
         let _ = on;
         cannot("switch the witness")
+    }
+    /// Hangs a node's modem up until it is restarted by a command.
+    ///
+    /// # Errors
+    /// The rig cannot.
+    fn hang_modem(&self, node: &str) -> Result<()> {
+        cannot(&format!("hang the modem of node {node}"))
     }
     /// Texts that telephones received, as (number, text).
     ///

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::time::Duration;
 use twinpost_rig::pair::SETTLE;
 use twinpost_rig::wait::until_told;
-use twinpost_rig::{Capability, NewDisk, Pair, Qemu, Rig};
+use twinpost_rig::{Capability, NewDisk, Pair, Rig, Stand};
 
 const NEEDS: &[Capability] = &[Capability::PullDisk, Capability::InsertDisk];
 /// As large as the disks that a rig starts with.
@@ -20,7 +20,7 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
-fn list(pair: &Pair<Qemu>, node: &str) -> Option<Value> {
+fn list(pair: &Pair<Stand>, node: &str) -> Option<Value> {
     pair.rig.console(node).json("disks list").ok()
 }
 

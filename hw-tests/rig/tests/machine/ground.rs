@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use twinpost_rig::pair::{Sending, TAKEOVER};
 use twinpost_rig::qemu::{Disks, Settings};
 use twinpost_rig::wait::until;
-use twinpost_rig::{Cable, Capability, Fault, Image, Observers, Pair, Qemu, Rig, Timeline, desk, found, other};
+use twinpost_rig::{
+    Bench, Cable, Capabilities, Capability, Fault, Founded, Image, NODES, Observers, Pair, Qemu, Rig, Stand, Timeline, desk,
+    found, other,
+};
 
 /// What a scenario came to.
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -32,13 +35,21 @@ pub fn check(holds: bool, what: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(what().into()) }
 }
 
+/// Where pairs come from.
+enum Source {
+    /// Machines in QEMU over a founded base.
+    Machines { settings: Box<Settings>, base: PathBuf },
+    /// The one pair on a bench.
+    Bench,
+}
+
 /// See the module.
 pub struct Ground {
-    settings: Settings,
-    base: PathBuf,
+    source: Source,
+    capabilities: Capabilities,
     folder: PathBuf,
     timeline: Timeline,
-    pair: Option<Pair<Qemu>>,
+    pair: Option<Pair<Stand>>,
     round: u32,
     figures: BTreeMap<String, Vec<Value>>,
 }
@@ -55,7 +66,22 @@ impl Ground {
         let settings = Settings::new(image, desk::program(), folder.join("run"));
         let base =
             found::base(&settings, &folder, &timeline).inspect_err(|_| println!("{}", timeline.last(Duration::ZERO, 60)))?;
-        Ok(Self { settings, base, folder, timeline, pair: None, round: 0, figures: BTreeMap::new() })
+        Ok(Self::new(Source::Machines { settings: Box::new(settings), base }, Qemu::declared(), folder, timeline))
+    }
+
+    /// The bench of this file; what happens stands beside it.
+    pub fn on_bench(file: &Path) -> Result<Self, Box<dyn Error>> {
+        let folder = file.with_extension("log");
+        let timeline = Timeline::begin(&folder);
+        let bench = Bench::open(file, timeline.clone())?;
+        let (capabilities, passwords) = (bench.capabilities().clone(), bench.passwords().clone());
+        let mut ground = Self::new(Source::Bench, capabilities, folder, timeline);
+        ground.pair = Some(Pair::of(bench.into(), Founded { passwords, ..Founded::default() }));
+        Ok(ground)
+    }
+
+    fn new(source: Source, capabilities: Capabilities, folder: PathBuf, timeline: Timeline) -> Self {
+        Self { source, capabilities, folder, timeline, pair: None, round: 0, figures: BTreeMap::new() }
     }
 
     /// Runs what is wanted; prints the counts as cargo's harness does.
@@ -69,9 +95,7 @@ impl Ground {
                 left_out += 1;
                 continue;
             }
-            if let Some(pair) = &self.pair
-                && let Some(missing) = scenario.needs.iter().find(|need| !pair.rig.can(**need))
-            {
+            if let Some(missing) = scenario.needs.iter().find(|need| !self.capabilities.contains(need)) {
                 println!("test {} ... ignored: this rig has no {missing}", scenario.name);
                 left_out += 1;
                 continue;
@@ -118,36 +142,54 @@ impl Ground {
         println!("{}", self.timeline.last(from, 40));
         let Some(pair) = self.pair.take() else { return };
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.keep_journals(name)));
+        // There is only one bench.
+        if matches!(self.source, Source::Bench) {
+            self.pair = Some(pair);
+        }
     }
 
     /// A pair of which one node serves and the other is its eligible standby: the one that lives, or a new one; and who serves.
-    pub fn pair(&mut self) -> Result<(&Pair<Qemu>, &'static str), Box<dyn Error>> {
-        self.pair_with(|_| {})
+    pub fn pair(&mut self) -> Result<(&Pair<Stand>, &'static str), Box<dyn Error>> {
+        self.pair_with(|_| Ok(()))
     }
 
     /// The same; a new one gets this before its nodes have power.
-    pub fn pair_with(&mut self, choose: impl Fn(&Pair<Qemu>)) -> Result<(&Pair<Qemu>, &'static str), Box<dyn Error>> {
-        if self.pair.is_none() {
+    pub fn pair_with(
+        &mut self,
+        prepare: impl FnOnce(&Pair<Stand>) -> Outcome,
+    ) -> Result<(&Pair<Stand>, &'static str), Box<dyn Error>> {
+        if let (Source::Machines { settings, base }, None) = (&self.source, &self.pair) {
             self.round += 1;
             let folder = self.folder.join("run");
             let _ = std::fs::remove_dir_all(&folder);
-            let settings = Settings { folder, ..self.settings.clone() };
+            let settings = Settings { folder, ..(**settings).clone() };
             let begun = Instant::now();
-            let pair = found::over(settings, &self.base, self.timeline.clone())?;
-            choose(&pair);
+            let pair = found::over(settings, base, self.timeline.clone())?;
+            prepare(&pair)?;
             let banner = found::start(&pair)?;
             let figure = json!({ "banner_ms": ms(banner), "settled_ms": ms(begun.elapsed()) });
             self.figure("power on of both to greeting and to eligible standby", figure);
             self.pair = Some(pair);
         }
-        let pair = self.pair.as_ref().expect("it was made above");
+        let pair = self.pair.as_ref().ok_or("there is no pair")?;
+        if matches!(self.source, Source::Bench) && pair.rig.can(Capability::CutPower) {
+            // A scenario that failed may have left a node without power.
+            for node in NODES {
+                if !pair.rig.has_power(node)? {
+                    pair.rig.power(node, true)?;
+                }
+            }
+        }
         let active = pair.settled()?;
         Ok((pair, active))
     }
 
-    /// The founded pair that all others lie over.
-    pub fn base(&self) -> &Path {
-        &self.base
+    /// The founded pair that all others lie over; none on a bench.
+    pub fn base(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Machines { base, .. } => Some(base),
+            Source::Bench => None,
+        }
     }
 
     /// Where a scenario may put files.
@@ -156,7 +198,7 @@ impl Ground {
     }
 
     /// The pair that lives, however it is.
-    pub fn living(&self) -> Option<&Pair<Qemu>> {
+    pub fn living(&self) -> Option<&Pair<Stand>> {
         self.pair.as_ref()
     }
 
@@ -165,9 +207,11 @@ impl Ground {
         self.pair.as_ref().map_or(Ok(()), |pair| mend(pair, node))
     }
 
-    /// The next scenario gets a new pair.
+    /// The next scenario gets a new pair, where there are more than one.
     pub fn used_up(&mut self) {
-        self.pair = None;
+        if matches!(self.source, Source::Machines { .. }) {
+            self.pair = None;
+        }
     }
 
     /// Machines of their own, with the image on the first disk of each; none has power. The pair that lived ends: a rig has its addresses.
@@ -228,13 +272,13 @@ impl Ground {
 /// A pair under load, and who served when the scenario began.
 pub struct Scene<'a> {
     /// The pair.
-    pub pair: &'a Pair<Qemu>,
+    pub pair: &'a Pair<Stand>,
     /// Served at the begin.
     pub active: &'static str,
     /// Its eligible standby.
     pub standby: &'static str,
     /// The clients.
-    pub sending: Sending<'a, Qemu>,
+    pub sending: Sending<'a, Stand>,
     /// The observers.
     pub observers: Observers,
 }
@@ -273,7 +317,7 @@ impl Scene<'_> {
     }
 }
 
-fn mend(pair: &Pair<Qemu>, node: &str) -> Outcome {
+fn mend(pair: &Pair<Stand>, node: &str) -> Outcome {
     let rig = &pair.rig;
     for cable in [Cable::Eth1, Cable::Serial, Cable::Modem] {
         rig.cable(node, cable, Fault::None)?;

@@ -9,7 +9,7 @@ use twinpost_rig::{Cable, Capability, Fault, Rig};
 pub fn all() -> Vec<Scenario> {
     vec![
         Scenario {
-            name: "the_crossover_cable_is_pulled_and_mail_goes_on_and_the_mirror_catches_up",
+            name: "the_crossover_cable_is_pulled_the_mirror_catches_up_and_the_peer_serves_all_mail",
             needs: &[Capability::CutEth1],
             long: false,
             run: eth1,
@@ -36,7 +36,7 @@ pub fn all() -> Vec<Scenario> {
 }
 
 fn eth1(ground: &mut Ground) -> Outcome {
-    ground.under_load("eth1", |scene| {
+    let meanwhile = ground.under_load("eth1", |scene| {
         let rig = &scene.pair.rig;
         rig.cable(scene.active, Cable::Eth1, Fault::Pulled)?;
         scene.stays(20)?;
@@ -48,10 +48,25 @@ fn eth1(ground: &mut Ground) -> Outcome {
         check(peer.is_some_and(|peer| peer["eligible"] == false), || {
             format!("a standby without the mirror is eligible: {status}")
         })?;
+        // What is written now is on one side only, and the node knows how much that is.
+        scene.stays(20)?;
+        scene.pair.until_status(scene.active, "its mirror is behind", TAKEOVER, |status| {
+            let storage = &status["storage"];
+            storage["connection"] != "Connected" && storage["out_of_sync_bytes"].as_u64() > Some(0)
+        })?;
         rig.cable(scene.active, Cable::Eth1, Fault::None)?;
         let active = scene.whole_again()?;
-        check(active == scene.active, || format!("node {active} serves now"))
-    })
+        check(active == scene.active, || format!("node {active} serves now"))?;
+        let storage = scene.pair.storage(active);
+        check(storage["out_of_sync_bytes"] == 0 && storage["peer_disk"] == "UpToDate", || format!("caught up: {storage}"))?;
+        Ok(scene.sending.load())
+    })?;
+    ground.taken_over("planned switch to a mirror that caught up", |scene| {
+        Ok(scene.pair.rig.console(scene.active).well("pair standby --yes").map(drop)?)
+    })?;
+    let (pair, _) = ground.pair()?;
+    pair.find_all(&meanwhile)?;
+    Ok(())
 }
 
 fn lan(ground: &mut Ground) -> Outcome {

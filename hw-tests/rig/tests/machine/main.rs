@@ -4,6 +4,7 @@
 //! scenario leaves a machine that nobody would keep, the next one gets a new pair over the founded base. Each ends with every
 //! acknowledged message found and never two that served. What a rig cannot do is left out by its declared capabilities and
 //! counted as ignored. `TWINPOST_IMAGE` names the image; without it this suite is left out whole (`make test` builds one).
+//! `TWINPOST_BENCH` names the file of a real bench instead (docs/manual/bench.md): the same scenarios on the pair that stands there.
 //! Arguments are parts of names; `--list` lists. `TWINPOST_SOAK=1` adds the long ones. `TWINPOST_BASE` names a pair founded with an earlier
 //! image, for developers ([`twinpost_rig::found`]).
 //!
@@ -20,7 +21,9 @@ mod install;
 mod links;
 mod mirror;
 mod off;
+mod outside;
 mod power;
+mod room;
 mod serial;
 mod sms;
 mod state;
@@ -36,6 +39,7 @@ fn scenarios() -> Vec<Scenario> {
     [
         boot::all(),
         sms::all(),
+        outside::all(),
         links::all(),
         serial::all(),
         crash::all(),
@@ -45,6 +49,7 @@ fn scenarios() -> Vec<Scenario> {
         install::all(),
         clock::all(),
         state::all(),
+        room::all(),
         power::all(),
         update::all(),
         update_cuts::all(),
@@ -62,12 +67,17 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let Some(image) = std::env::var_os("TWINPOST_IMAGE") else {
-        println!("machine suite: left out, TWINPOST_IMAGE names no image (`make test` builds one and runs it)");
-        return ExitCode::SUCCESS;
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let ground = match (named("TWINPOST_BENCH"), named("TWINPOST_IMAGE")) {
+        (Some(bench), _) => Ground::on_bench(bench.as_ref()),
+        (None, Some(image)) => Ground::prepare(image.as_ref()),
+        (None, None) => {
+            println!("machine suite: left out, TWINPOST_IMAGE names no image (`make test` builds one and runs it)");
+            return ExitCode::SUCCESS;
+        }
     };
     let wanted = |scenario: &Scenario| words.is_empty() || words.iter().any(|word| scenario.name.contains(word.as_str()));
-    match Ground::prepare(image.as_ref()) {
+    match ground {
         Ok(mut ground) => ground.run(&all, wanted),
         Err(error) => {
             println!("the machine suite cannot begin: {error}");

@@ -20,7 +20,7 @@ pub fn all() -> Vec<Scenario> {
 }
 
 /// The order, and the end of the machine. The answer may be lost with the console.
-fn off(pair: &Pair<Qemu>, node: &str) -> Outcome {
+fn off(pair: &Pair<Stand>, node: &str) -> Outcome {
     let _ = pair.rig.console(node).order_within("power off --yes", Duration::from_secs(8));
     let machine = pair.rig.machine(node);
     Ok(until(pair.rig.timeline(), &format!("the end of node {node}"), OFF_LIMIT, || (!machine.is_on()).then_some(()))?)
@@ -31,7 +31,7 @@ fn codes(status: &Value) -> Vec<&str> {
 }
 
 /// It stays off, its peer says why, and nobody was alarmed.
-fn stays_off(pair: &Pair<Qemu>, node: &str, before: usize) -> Outcome {
+fn stays_off(pair: &Pair<Stand>, node: &str, before: usize) -> Outcome {
     let since = Instant::now();
     until(pair.rig.timeline(), &format!("node {node} stays off"), STAYS + TAKEOVER, || (since.elapsed() >= STAYS).then_some(()))?;
     check(!pair.rig.machine(node).is_on(), || format!("node {node} got its power back"))?;

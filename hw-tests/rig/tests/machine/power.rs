@@ -18,9 +18,9 @@ use twinpost_rig::blocklog::Log;
 use twinpost_rig::client::imap::Imap;
 use twinpost_rig::client::line::Line;
 use twinpost_rig::pair::PEOPLE;
-use twinpost_rig::recover::extract_mail;
+use twinpost_rig::recover::{MAIL, extract};
 use twinpost_rig::wait::until;
-use twinpost_rig::{Capability, NODES, Pair, Qemu, Rig, Timeline};
+use twinpost_rig::{Capability, NODES, Pair, Rig, Stand, Timeline};
 
 /// Messages that are sent.
 const MESSAGES: usize = 40;
@@ -49,7 +49,7 @@ struct Promise {
     log_bytes: u64,
 }
 
-fn promises(pair: &Pair<Qemu>, log: &Path) -> Result<Vec<Promise>, Failure> {
+fn promises(pair: &Pair<Stand>, log: &Path) -> Result<Vec<Promise>, Failure> {
     let mut made = Vec::new();
     for number in 0..MESSAGES {
         let person = PEOPLE[number % PEOPLE.len()];
@@ -69,7 +69,7 @@ fn cuts(ground: &mut Ground, count: usize) -> Outcome {
     ground.used_up();
     let seed = std::env::var("TWINPOST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("seed: TWINPOST_SEED={seed}");
-    let base = ground.base().to_owned();
+    let base = ground.base().ok_or("there is no founded base")?.to_owned();
     let folder = ground.folder().join("cuts");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;
@@ -77,6 +77,7 @@ fn cuts(ground: &mut Ground, count: usize) -> Outcome {
         for node in NODES {
             pair.rig.machine(node).choose(|options| options.log_writes = true);
         }
+        Ok(())
     })?;
     let log = pair.rig.machine(active).writes(0);
     let promised = promises(pair, &log)?;
@@ -87,7 +88,7 @@ fn cuts(ground: &mut Ground, count: usize) -> Outcome {
     let from = base.join(format!("{active}-1.qcow2"));
     tool("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", &from.display().to_string(), &before.display().to_string()])?;
     let passwords: HashMap<&str, String> = PEOPLE.iter().map(|person| (*person, pair.password(person))).collect();
-    let (program, timeline) = (pair.rig.settings().program.clone(), pair.rig.timeline().clone());
+    let (program, timeline) = (pair.rig.qemu().settings().program.clone(), pair.rig.timeline().clone());
     let writes = Log::open(&log)?;
     timeline.say(&format!("{} requests with {} flushes for {MESSAGES} messages", writes.requests(), writes.flushes()));
     let mut chance = StdRng::seed_from_u64(seed);
@@ -101,7 +102,7 @@ fn cuts(ground: &mut Ground, count: usize) -> Outcome {
         let cut = writes.cut(&File::options().write(true).open(&disk)?, requests, seed ^ number as u64)?;
         let mail = folder.join("mail");
         let _ = std::fs::remove_dir_all(&mail);
-        extract_mail(&disk, &mail)?;
+        extract(&disk, MAIL, &mail)?;
         let held: Vec<&Promise> = promised.iter().filter(|p| writes.requests_at(p.log_bytes) <= requests).collect();
         let found = open_store(&program, &mail, &folder.join(format!("node-{number}")), &passwords, &timeline)?;
         for promise in &held {

@@ -17,6 +17,12 @@ pub fn all() -> Vec<Scenario> {
             long: false,
             run: absent,
         },
+        Scenario {
+            name: "a_modem_that_hangs_is_restarted_and_its_text_goes_once",
+            needs: &[Capability::Phones, Capability::HangModem],
+            long: true,
+            run: hung,
+        },
     ]
 }
 
@@ -54,6 +60,27 @@ fn text(ground: &mut Ground) -> Outcome {
     let body = format!("lunch is at {:04}", rand::random_range(0..10_000));
     write(ground, "13800138001", &body)?;
     arrives(ground, "13800138001", &body)
+}
+
+fn hung(ground: &mut Ground) -> Outcome {
+    let (pair, active) = ground.pair()?;
+    pair.rig.hang_modem(active)?;
+    let body = format!("after a while, {:06}", rand::random_range(0..1_000_000));
+    write(ground, "13800138003", &body)?;
+    let (pair, _) = ground.pair()?;
+    let id = format!("hung.{:x}@elsewhere.example", rand::random::<u64>());
+    pair.send(PEOPLE[2], &id, "mail goes on")?;
+    // The ladder: attention, restart. Each step is given its time.
+    until(pair.rig.timeline(), "the text on the telephone", Duration::from_secs(240), || {
+        pair.rig.phones().ok()?.into_iter().find(|(_, text)| text.contains(&body))
+    })?;
+    // A text behind it has gone too: nothing of the first one is still on its way.
+    let last = format!("and then, {:06}", rand::random_range(0..1_000_000));
+    write(ground, "13800138004", &last)?;
+    arrives(ground, "13800138004", &last)?;
+    let (pair, _) = ground.pair()?;
+    let times = pair.rig.phones()?.iter().filter(|(_, text)| text.contains(&body)).count();
+    check(times == 1, || format!("the text arrived {times} times"))
 }
 
 fn absent(ground: &mut Ground) -> Outcome {

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use twinpost_rig::pair::SETTLE;
 use twinpost_rig::wait::{until_ok, until_told};
-use twinpost_rig::{Answer, Capability, NODES, Pair, Qemu, Rig, Start, other};
+use twinpost_rig::{Answer, Capability, NODES, Pair, Rig, Stand, Start, other};
 use twinpost_update::SigningKey;
 use twinpost_update::bundle::{self, Facts};
 
@@ -71,25 +71,25 @@ fn stick(folder: &Path, bundle: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// What a node says of itself; none while it does not answer.
-pub fn machine_status(pair: &Pair<Qemu>, node: &str) -> Option<Value> {
+pub fn machine_status(pair: &Pair<Stand>, node: &str) -> Option<Value> {
     pair.rig.console(node).attend(Duration::from_secs(2)).ok()?;
     pair.rig.console(node).json("node status").ok()
 }
 
 /// What a node says of its versions; none while it does not answer.
-pub fn update_status(pair: &Pair<Qemu>, node: &str) -> Option<Value> {
+pub fn update_status(pair: &Pair<Stand>, node: &str) -> Option<Value> {
     pair.rig.console(node).attend(Duration::from_secs(2)).ok()?;
     pair.rig.console(node).json("update status").ok()
 }
 
 /// Waits until a node says this of its versions.
-pub fn until_update(pair: &Pair<Qemu>, node: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value, Failure> {
+pub fn until_update(pair: &Pair<Stand>, node: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value, Failure> {
     let what = format!("node {node}: {what}");
     Ok(until_told(pair.rig.timeline(), &what, UPDATE_LIMIT, || update_status(pair, node).filter(|status| is(status)))?)
 }
 
 /// Whether people were told something, on either node.
-pub fn alarmed(pair: &Pair<Qemu>, code: &str) -> Option<String> {
+pub fn alarmed(pair: &Pair<Stand>, code: &str) -> Option<String> {
     NODES.into_iter().find_map(|node| {
         let status = pair.status_now(node)?;
         let alarm = status["alarms"].as_array()?.iter().find(|alarm| alarm["code"] == code)?;
@@ -99,11 +99,11 @@ pub fn alarmed(pair: &Pair<Qemu>, code: &str) -> Option<String> {
 
 /// A pair whose nodes start by firmware and have a USB port: the one that lives, or a new one.
 pub fn by_firmware(ground: &mut Ground) -> Outcome {
-    let already = |pair: &Pair<Qemu>| NODES.iter().all(|node| pair.rig.machine(node).options().start == Start::Uefi);
+    let already = |pair: &Pair<Stand>| NODES.iter().all(|node| pair.rig.machine(node).options().start == Start::Uefi);
     if !ground.living().is_some_and(already) {
         ground.used_up();
     }
-    let choose = |pair: &Pair<Qemu>| {
+    let choose = |pair: &Pair<Stand>| {
         for node in NODES {
             pair.rig.machine(node).choose(|options| (options.start, options.usb) = (Start::Uefi, true));
         }
@@ -130,7 +130,7 @@ fn firmware(ground: &mut Ground) -> Outcome {
 }
 
 /// Puts a stick with this bundle into the USB port of a node, in the place of the one that is in it.
-pub fn plug(pair: &Pair<Qemu>, node: &str, folder: &Path, bundle: &Path) -> Outcome {
+pub fn plug(pair: &Pair<Stand>, node: &str, folder: &Path, bundle: &Path) -> Outcome {
     let machine = pair.rig.machine(node);
     // There may be none.
     let _ = machine.pull_stick();
@@ -138,7 +138,7 @@ pub fn plug(pair: &Pair<Qemu>, node: &str, folder: &Path, bundle: &Path) -> Outc
 }
 
 /// Gives an order to install from the stick, and waits until its words are enough; the order goes on.
-pub fn begin(pair: &Pair<Qemu>, node: &str, words: &str, enough: impl Fn(&str) -> bool) -> Result<(), Failure> {
+pub fn begin(pair: &Pair<Stand>, node: &str, words: &str, enough: impl Fn(&str) -> bool) -> Result<(), Failure> {
     let order = format!("--json update install --usb --yes {words}");
     until_ok(pair.rig.timeline(), "progress of the update", UPDATE_LIMIT, || {
         match pair.rig.console(node).begin(order.trim(), &enough, UPDATE_LIMIT) {
@@ -160,7 +160,7 @@ pub fn begun(text: &str) -> bool {
 }
 
 /// What an order to install from the stick answers.
-pub fn install(pair: &Pair<Qemu>, node: &str, words: &str) -> Result<Answer, Failure> {
+pub fn install(pair: &Pair<Stand>, node: &str, words: &str) -> Result<Answer, Failure> {
     let order = format!("--json update install --usb --yes {words}");
     let answer = until_told(pair.rig.timeline(), "an answer to the update", UPDATE_LIMIT, || {
         match pair.rig.console(node).order_within(order.trim(), UPDATE_LIMIT) {
@@ -172,7 +172,7 @@ pub fn install(pair: &Pair<Qemu>, node: &str, words: &str) -> Result<Answer, Fai
 }
 
 /// Follows an update of both nodes to its end; gives the stages that were seen, and why it stopped, if it did.
-pub fn follow(pair: &Pair<Qemu>, wanted: &str) -> Result<(Vec<String>, Option<String>), Failure> {
+pub fn follow(pair: &Pair<Stand>, wanted: &str) -> Result<(Vec<String>, Option<String>), Failure> {
     let mut seen: Vec<String> = Vec::new();
     let ended = until_told(pair.rig.timeline(), &format!("the update of both nodes to version {wanted}"), UPDATE_LIMIT, || {
         let found = NODES.map(|node| update_status(pair, node));
@@ -196,7 +196,7 @@ pub fn follow(pair: &Pair<Qemu>, wanted: &str) -> Result<(Vec<String>, Option<St
 }
 
 /// Brings both nodes to the version of an image, by an order at the node that serves.
-pub fn bring_both(pair: &Pair<Qemu>, active: &str, folder: &Path, image: &Path, words: &str) -> Result<Vec<String>, Failure> {
+pub fn bring_both(pair: &Pair<Stand>, active: &str, folder: &Path, image: &Path, words: &str) -> Result<Vec<String>, Failure> {
     plug(pair, active, folder, &image.join("update.twinpost"))?;
     begin(pair, active, words, begun)?;
     let wanted = version(image)?;

@@ -55,7 +55,7 @@ const MOMENTS: [Moment; 8] = [
     Moment::Kept,
 ];
 
-fn lots(pair: &Pair<Qemu>) -> StdRng {
+fn lots(pair: &Pair<Stand>) -> StdRng {
     let seed = std::env::var("TWINPOST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
     pair.rig.timeline().say(&format!("TWINPOST_SEED={seed}"));
     StdRng::seed_from_u64(seed)
@@ -91,7 +91,7 @@ fn share(text: &str, what: &str) -> Option<f64> {
 }
 
 /// How often the firmware of a node has handed over to a boot loader.
-fn starts(pair: &Pair<Qemu>, node: &str) -> usize {
+fn starts(pair: &Pair<Stand>, node: &str) -> usize {
     let log = pair.rig.timeline().folder().join(format!("{node}-console.log"));
     let text = std::fs::read(log).unwrap_or_default();
     let word = b"BdsDxe: starting";
@@ -174,7 +174,7 @@ fn cut(ground: &mut Ground, moment: Moment, lots: &mut StdRng) -> Outcome {
 }
 
 /// Installs on this node alone, to the end.
-fn write(pair: &Pair<Qemu>, node: &str, words: &str) -> Outcome {
+fn write(pair: &Pair<Stand>, node: &str, words: &str) -> Outcome {
     let answer = install(pair, node, words)?;
     check(answer.exit == 0, || format!("it was not installed: {}", answer.text))
 }
@@ -210,7 +210,7 @@ fn between(ground: &mut Ground) -> Outcome {
     Ok(())
 }
 
-fn cut_both(pair: &Pair<Qemu>, nodes: &[&str]) -> Outcome {
+fn cut_both(pair: &Pair<Stand>, nodes: &[&str]) -> Outcome {
     for on in [false, true] {
         for node in nodes {
             pair.rig.power(node, on)?;
