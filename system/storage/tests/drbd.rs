@@ -208,6 +208,27 @@ async fn a_blank_pair_is_founded() {
     assert!(matches!(a.promote(5).await, Err(Error::Stale { known: 5, .. })));
 }
 
+/// Both nodes lost their power, and DRBD makes the copy of the one that did not write the target of the other.
+#[tokio::test]
+async fn a_copy_that_drbd_marks_as_outdated_is_behind_and_becomes_primary_only_when_the_core_knows() {
+    const OUTDATED: &str = "change device name:mail volume:0 minor:0 disk:Outdated\n";
+    let bench = Bench::new("Consistent", "");
+    Header { reign: 5, by: "b".into() }.write(&bench.at("disk")).unwrap();
+    // They meet while it is being made primary.
+    bench.answer("primary", &format!("[ -f met ] || printf '{OUTDATED}' >> events; touch met; [ -f off ] || exit 17; echo 'change resource name:mail role:Primary' >> events"));
+    let a = bench.node();
+    let mut events = a.events();
+    until(&mut events, Event::Position(5)).await;
+    assert!(a.promote(6).await.is_err());
+    assert!(!bench.log().iter().any(|call| call.starts_with("primary --force")), "{:?}", bench.log());
+    until(&mut events, Event::Position(4)).await;
+    std::fs::write(bench.at("off"), "").unwrap();
+    // The peer is off for certain, and all that was acknowledged is here too.
+    a.promote(6).await.unwrap();
+    assert!(bench.log().iter().any(|call| call.starts_with("primary --force")), "{:?}", bench.log());
+    assert_eq!(Header::read(&bench.at("disk")).unwrap().reign, 6);
+}
+
 #[tokio::test]
 async fn a_blank_copy_is_never_the_source() {
     for peer in ["", "UpToDate"] {

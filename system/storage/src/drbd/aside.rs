@@ -44,7 +44,7 @@ impl Inner {
     }
 
     async fn copy_all(&self, reign: u32) -> Result<PathBuf, Error> {
-        self.become_primary().await?;
+        self.become_primary(true).await?;
         self.volume.mount(true, self.settings.check, self.settings.promote).await?;
         let (from, state) = (self.settings.mount.clone(), self.settings.state.join("aside"));
         let (skip, owner) = (self.settings.aside_skip.clone(), self.settings.owner);

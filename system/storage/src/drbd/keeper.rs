@@ -115,8 +115,10 @@ async fn after(inner: &Inner, was: &View, view: &View) {
         inner.permit.send_replace(false);
     }
     inner.tell_mirror().await;
-    let news =
-        (view.replication == "Established" && was.replication != "Established") || (was.peer_primary && !view.peer_primary);
+    let outdated = |view: &View| view.disk == Disk::Outdated;
+    let news = (view.replication == "Established" && was.replication != "Established")
+        || (was.peer_primary && !view.peer_primary)
+        || outdated(view) != outdated(was);
     if news && !inner.mode().active() {
         // What came over may be of another reign.
         if let Err(error) = inner.tell_position().await {

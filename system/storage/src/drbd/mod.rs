@@ -9,7 +9,7 @@
 //! Position: DRBD's own generation identifiers are random and say only "same" or "ancestor"; they cannot be compared as numbers on two
 //! nodes that do not talk. So the position is the reign that stands in the [header](crate::Header) of the volume: it is mirrored
 //! with the data, grows with every promote, is equal on copies that are equal, and can be read from the own disk at any time. 0 is a
-//! blank copy. Two blank copies that are connected count as whole: one of them is promoted and makes the file system.
+//! blank copy; a copy that DRBD marked as outdated is one behind its header, so that of two with the same header the other one serves. Two blank copies that are connected count as whole: one of them is promoted and makes the file system.
 //!
 //! A node that gives up while writes are held (it lost its peer and found no proof) lets the held writes fail: the disk is
 //! detached, the queue resumed (every held write ends with an error; none was ever answered), the volume unmounted and the disk attached again.
@@ -266,7 +266,11 @@ impl Inner {
             return Ok(0);
         }
         let header = self.read_header().await?;
-        let position = header.reign.into();
+        // After both nodes lost their power, DRBD makes the copy of the one that did not write the target of that which did, and marks it
+        // outdated when they meet: all that was acknowledged is on both, but from now on only the other one can serve without
+        // beginning a second history. So it says that it is behind, and the other one is chosen.
+        let outdated = self.view.borrow().disk == Disk::Outdated && !self.mode().active();
+        let position = u64::from(header.reign.saturating_sub(u32::from(outdated)));
         self.state().header = header;
         Ok(position)
     }

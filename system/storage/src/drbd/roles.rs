@@ -71,8 +71,9 @@ impl Inner {
         }
         let header = if blank { Header::default() } else { self.read_header().await? };
         header.allows(&self.settings.this.name, reign)?;
+        let known_old = view.disk == Disk::Outdated && self.told_outdated();
         let was = self.mode.send_replace(Mode::Promoting);
-        let done = self.take_over(blank, Header { reign, by: self.settings.this.name.clone() }).await;
+        let done = self.take_over(blank, known_old, Header { reign, by: self.settings.this.name.clone() }).await;
         match done {
             Ok(()) => {
                 self.state().told = None;
@@ -100,14 +101,14 @@ impl Inner {
         Error::Unfit { path: self.settings.device.clone(), why: why.into() }
     }
 
-    async fn take_over(&self, blank: bool, header: Header) -> Result<(), Error> {
+    async fn take_over(&self, blank: bool, known_old: bool, header: Header) -> Result<(), Error> {
         if blank {
             // Both copies are blank and connected: they agree on a generation instead of copying rubbish. drbdsetup(8) new-current-uuid.
             self.drbdadm(&["new-current-uuid", "--clear-bitmap"]).await?;
             let found = self.until(SHORT, |view| view.disk == Disk::UpToDate && view.peer_disk == Disk::UpToDate).await;
             found.ok_or_else(|| Error::Refused("the blank copies did not agree: is the peer's blank too?".into()))?;
         }
-        self.become_primary().await?;
+        self.become_primary(known_old).await?;
         if blank {
             self.volume.make(MAKE).await?;
         }
@@ -121,7 +122,8 @@ impl Inner {
         self.volume.mount(false, self.settings.check, self.settings.promote).await
     }
 
-    pub(super) async fn become_primary(&self) -> Result<(), Error> {
+    /// `known_old`: who chose this copy knew that it is outdated.
+    pub(super) async fn become_primary(&self, known_old: bool) -> Result<(), Error> {
         let end = Instant::now() + self.settings.promote;
         loop {
             let view = self.view.borrow().clone();
@@ -135,8 +137,12 @@ impl Inner {
                     self.drbdadm(&["disconnect", "--force"]).await?;
                 }
             }
+            if view.disk == Disk::Outdated && !known_old {
+                // The core chose this copy before the two met.
+                return Err(Error::Refused("the peer's copy became the newer one meanwhile".into()));
+            }
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
-            // A copy that is whole but known to be old only gets here by the administrator's word.
+            // The core knows that it is old, and that nobody serves a newer one: the peer is off, or the administrator said so.
             let how: &[&str] = if view.disk == Disk::Outdated { &["primary", "--force"] } else { &["primary"] };
             match self.drbdadm_within(how, left).await {
                 Ok(_) => return Ok(()),
@@ -145,6 +151,12 @@ impl Inner {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Whether the position that the core knows is that of an outdated copy.
+    fn told_outdated(&self) -> bool {
+        let state = self.state();
+        state.position != u64::from(state.header.reign)
     }
 
     pub(super) async fn demote(&self) -> Result<(), Error> {
