@@ -18,6 +18,7 @@ mod link;
 mod memory;
 mod power;
 mod report;
+mod room;
 mod trial;
 mod units;
 mod update;

@@ -1,8 +1,9 @@
 //! Is this node well? The verdict is shown, and what is wrong with the machine goes to people by the pair's way.
 //!
-//! Contract: each fault of the boot and each trouble of an array becomes one alarm; what could not be told yet (no pair daemon takes it) waits. A
-//! trouble that is over becomes one note. What was told is remembered in /run: a daemon that starts again does not say it twice.
+//! Contract: each fault of the boot, each trouble of an array and each volume without room becomes one alarm; what could not be told yet (no
+//! pair daemon takes it) waits. A trouble that is over becomes one note. What was told is remembered in /run: a daemon that starts again does not say it twice.
 
+use super::room::{Room, Volume};
 use super::{Machine, disks, facts, link, report};
 use crate::api::Text;
 use serde_json::json;
@@ -46,10 +47,12 @@ pub async fn watch(machine: Arc<Machine>, stop: CancellationToken) {
         }
         let before = told.clone();
         let boot = report::read(&machine.settings.boot_report);
+        let rooms = Room::look(&machine.settings.node);
         let mut found = troubles(&boot, &bays.arrays());
         found.extend(machine.settings.firewall.fault().map(|text| unguarded(&text)));
         found.extend(one_legged(&bays.root_legs(), &bays.arrays()));
-        tell(&machine.settings.pair_socket(), &found, &mut told).await;
+        found.extend(rooms.iter().filter_map(cramped));
+        tell(&machine.settings.pair_socket(), &found, &rooms, &mut told).await;
         if told != before {
             // Not written: at worst something is said twice.
             let _ = std::fs::write(TOLD, serde_json::to_vec(&json!(told)).unwrap_or_default());
@@ -148,8 +151,14 @@ fn troubles(boot: &serde_json::Value, arrays: &[twinpost_disks::ArrayStatus]) ->
     found
 }
 
+/// A volume without room.
+fn cramped(room: &Room) -> Option<Trouble> {
+    let (code, text) = room.fault()?;
+    Some(Trouble { key: format!("room:{code}"), severity: if room.full() { "serious" } else { "warning" }, code, text })
+}
+
 /// Says what is new, and what is over.
-async fn tell(socket: &Path, troubles: &[Trouble], told: &mut BTreeSet<String>) {
+async fn tell(socket: &Path, troubles: &[Trouble], rooms: &[Room], told: &mut BTreeSet<String>) {
     for trouble in troubles {
         if !told.contains(&trouble.key) {
             if !link::alarm(socket, trouble.severity, &trouble.code, &trouble.text).await {
@@ -173,6 +182,19 @@ async fn tell(socket: &Path, troubles: &[Trouble], told: &mut BTreeSet<String>) 
             && link::alarm(socket, "info", code, &Text::new(en, zh)).await
         {
             told.remove(key);
+        }
+    }
+    // A mail volume that went to the other node tells of itself there.
+    for room in rooms.iter().filter(|room| room.again()) {
+        let keys = ["full", "filling"].map(|how| format!("room:{}_{how}", room.volume.name()));
+        if keys.iter().any(|key| told.contains(key)) {
+            let text = match room.volume {
+                Volume::Mail => Text::new("The mail volume has room again.", "邮件卷已有空间。"),
+                Volume::State => Text::new("The state volume of this node has room again.", "本节点的状态卷已有空间。"),
+            };
+            if link::alarm(socket, "info", "room_again", &text).await {
+                told.retain(|key| !keys.contains(key));
+            }
         }
     }
     for array in twinpost_disks::Array::ALL {
@@ -246,7 +268,40 @@ mod tests {
         let mut told = BTreeSet::new();
         let found = troubles(&serde_json::json!({"faults": [{"code": "state_volatile", "text": {"en": "x", "zh": "y"}}]}), &[]);
         assert_eq!(found[0].severity, "serious");
-        tell(Path::new("/nowhere/pair.sock"), &found, &mut told).await;
+        tell(Path::new("/nowhere/pair.sock"), &found, &[], &mut told).await;
         assert!(told.is_empty(), "no pair daemon took it");
+    }
+
+    /// A pair daemon that takes every alarm and remembers its code.
+    fn heard_at(socket: &Path) -> Arc<parking_lot::Mutex<Vec<String>>> {
+        use std::io::{BufRead as _, Write as _};
+        let heard: Arc<parking_lot::Mutex<Vec<String>>> = Arc::default();
+        let (codes, listener) = (heard.clone(), std::os::unix::net::UnixListener::bind(socket).unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut line = String::new();
+                std::io::BufReader::new(&stream).read_line(&mut line).unwrap();
+                let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+                codes.lock().push(said["code"].as_str().unwrap().to_owned());
+                writeln!(&stream, "{}", json!({ "answer": "done" })).unwrap();
+            }
+        });
+        heard
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_fills_up_is_told_twice_and_its_room_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("pair.sock");
+        let heard = heard_at(&socket);
+        let mut told = BTreeSet::new();
+        for free_mib in [200, 20, 19, 2, 3, 20, 100, 200] {
+            let room = Room { volume: Volume::State, free_bytes: free_mib << 20, total_bytes: 256 << 20 };
+            let found: Vec<Trouble> = cramped(&room).into_iter().collect();
+            tell(&socket, &found, &[room], &mut told).await;
+        }
+        assert!(told.is_empty(), "{told:?}");
+        let codes: Vec<String> = std::mem::take(&mut *heard.lock());
+        assert_eq!(codes, ["state_filling", "state_full", "room_again"]);
     }
 }

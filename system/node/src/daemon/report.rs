@@ -1,5 +1,6 @@
 //! What this machine is and how it is, gathered from the reports of its boot and from the running system.
 
+use super::room::Room;
 use super::{Settings, link, memory};
 use crate::api::{Done, Text};
 use serde_json::{Value, json};
@@ -27,7 +28,8 @@ pub fn faults(boot: &Value) -> Vec<(String, Text)> {
 pub async fn status(settings: &Settings, verdict: &Verdict) -> Done {
     let (boot, init) = (read(&settings.boot_report), read(&settings.init_report));
     let pair = link::status(&settings.pair_socket()).await;
-    let faults = super::facts::faults(settings, &boot);
+    let mut faults = super::facts::faults(settings, &boot);
+    faults.extend(Room::look(&settings.node).iter().filter_map(Room::fault));
     let slot = init.get("slot").and_then(Value::as_str).unwrap_or("?").to_owned();
     let mut en = format!("Version {}, slot {slot}.", settings.version);
     let mut zh = format!("版本 {}，槽位 {slot}。", settings.version);
