@@ -85,11 +85,22 @@ pub fn answer(folder: &Folder) -> Result<Answer, Refusal> {
     serde_json::to_value(offer).map(Answer::Told).map_err(|e| Refusal::new(RefusalKind::Failed, e.to_string()))
 }
 
-/// Brings what the peer set aside here, unless it is here already; gives its folder.
+/// The merge is the work of the mail process, which has a user of its own: what was brought becomes its.
+fn give(path: &Path, owner: (u32, u32), depth: u32) -> std::io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(owner.0), Some(owner.1))?;
+    if depth < DEPTH_MAX && std::fs::symlink_metadata(path)?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give(&entry?.path(), owner, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings what the peer set aside here, unless it is here already; gives its folder. It becomes `owner`'s (user and group), if there is one.
 ///
 /// # Errors
 /// A sentence.
-pub async fn bring(folder: &Folder, channel: &Channel) -> Result<Option<PathBuf>, String> {
+pub async fn bring(folder: &Folder, channel: &Channel, owner: Option<(u32, u32)>) -> Result<Option<PathBuf>, String> {
     let question = Request::Order { name: LIST.to_owned(), arguments: serde_json::Value::Null };
     let told = match channel.call(question).await.map_err(|e| e.to_string())? {
         Answer::Told(value) => serde_json::from_value::<Option<Offer>>(value).map_err(|e| format!("the peer's answer: {e}"))?,
@@ -114,6 +125,9 @@ pub async fn bring(folder: &Folder, channel: &Channel) -> Result<Option<PathBuf>
             tracing::info!(file = name, bytes = fetched.bytes, "brought from the peer");
         }
     }
+    if let Some(owner) = owner {
+        give(&part, owner, 0).map_err(|e| format!("cannot give {} to its user: {e}", part.display()))?;
+    }
     std::fs::rename(&part, &here).map_err(|e| format!("cannot name {}: {e}", here.display()))?;
     Ok(Some(here))
 }
@@ -121,6 +135,23 @@ pub async fn bring(folder: &Folder, channel: &Channel) -> Result<Option<PathBuf>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_brought_is_given_to_its_user() {
+        use std::os::unix::fs::MetadataExt as _;
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let packs = dir.path().join("store/packs");
+        std::fs::create_dir_all(&packs).unwrap();
+        std::fs::write(packs.join("1"), b"x").unwrap();
+        give(dir.path(), (4001, 4000), 0).unwrap();
+        for path in [dir.path().to_owned(), packs.clone(), packs.join("1")] {
+            let about = std::fs::metadata(&path).unwrap();
+            assert_eq!((about.uid(), about.gid()), (4001, 4000), "{}", path.display());
+        }
+    }
 
     #[test]
     fn only_files_that_were_set_aside_are_given() {

@@ -1,6 +1,6 @@
 //! Questions and orders that the pair daemon passes on: the appliance document, and data that was set aside.
 
-use super::{aside, forward};
+use super::{aside, forward, parts};
 use crate::node::Folder;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Desk {
     async fn bring(&self) -> Result<Answer, String> {
         let channel =
             self.channel.as_ref().ok_or("node.toml says nothing of [pair.channel]: nothing can be brought from the peer")?;
-        let text = match aside::bring(&self.folder, channel).await? {
+        let text = match aside::bring(&self.folder, channel, parts::mail_user()?).await? {
             Some(folder) => Text::new(
                 format!("What the peer set aside is in {}.", folder.display()),
                 format!("对方节点保留的数据位于 {}。", folder.display()),

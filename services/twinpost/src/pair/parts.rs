@@ -148,7 +148,10 @@ fn drbd(plan: &Plan) -> Result<twinpost_storage::drbd::Settings, String> {
 }
 
 /// The user of the mail process, where it has one of its own.
-fn mail_user() -> Result<Option<(u32, u32)>, String> {
+///
+/// # Errors
+/// The image lacks it.
+pub fn mail_user() -> Result<Option<(u32, u32)>, String> {
     if !on_image() {
         return Ok(None);
     }
