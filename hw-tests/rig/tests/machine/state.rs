@@ -25,7 +25,8 @@ fn damaged(ground: &mut Ground) -> Outcome {
     pair.rig.power(node, true)?;
     pair.rig.console(node).attend(twinpost_rig::console::BOOT_PATIENCE)?;
     let report = pair.rig.console(node).json("node status")?;
-    check(report.to_string().contains("state"), || format!("the node says nothing of it: {report}"))?;
+    let said = report["faults"].to_string().contains("state_volatile") && report["boot"]["state"]["mounted"] != "persistent";
+    check(said, || format!("the node says nothing of it: {report}"))?;
     sending.more(10, SETTLE)?;
     let load = sending.end();
     pair.find_all(&load)?;
