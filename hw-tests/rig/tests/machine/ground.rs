@@ -219,7 +219,10 @@ impl Ground {
         self.used_up();
         let folder = self.folder.join(name);
         let _ = std::fs::remove_dir_all(&folder);
-        Ok(Qemu::prepare(Settings { folder, ..self.settings.clone() }, &Disks::Fresh, self.timeline.clone())?)
+        let Source::Machines { settings, .. } = &self.source else {
+            return Err("a bench has no further machines".into());
+        };
+        Ok(Qemu::prepare(Settings { folder, ..(**settings).clone() }, &Disks::Fresh, self.timeline.clone())?)
     }
 
     /// Remembers a figure for docs/benchmarks.md.

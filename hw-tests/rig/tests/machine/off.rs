@@ -4,8 +4,8 @@ use crate::ground::{Ground, Outcome, Scenario, check};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use twinpost_rig::pair::TAKEOVER;
-use twinpost_rig::wait::until;
-use twinpost_rig::{Pair, Qemu, Rig, other};
+use twinpost_rig::wait::{until, until_ok};
+use twinpost_rig::{Capability, Pair, Rig, Stand, other};
 
 /// An orderly end on one emulated core.
 const OFF_LIMIT: Duration = Duration::from_secs(90);
@@ -14,16 +14,26 @@ const STAYS: Duration = Duration::from_secs(12);
 
 pub fn all() -> Vec<Scenario> {
     vec![
-        Scenario { name: "a_standby_that_a_person_switches_off_stays_off", needs: &[], long: true, run: standby },
-        Scenario { name: "an_active_that_a_person_switches_off_hands_over_first", needs: &[], long: true, run: active },
+        Scenario {
+            name: "a_standby_that_a_person_switches_off_stays_off",
+            needs: &[Capability::CutPower],
+            long: true,
+            run: standby,
+        },
+        Scenario {
+            name: "an_active_that_a_person_switches_off_hands_over_first",
+            needs: &[Capability::CutPower],
+            long: true,
+            run: active,
+        },
     ]
 }
 
 /// The order, and the end of the machine. The answer may be lost with the console.
 fn off(pair: &Pair<Stand>, node: &str) -> Outcome {
     let _ = pair.rig.console(node).order_within("power off --yes", Duration::from_secs(8));
-    let machine = pair.rig.machine(node);
-    Ok(until(pair.rig.timeline(), &format!("the end of node {node}"), OFF_LIMIT, || (!machine.is_on()).then_some(()))?)
+    let gone = || Ok((!pair.rig.has_power(node)?).then_some(()));
+    Ok(until_ok(pair.rig.timeline(), &format!("the end of node {node}"), OFF_LIMIT, gone)?)
 }
 
 fn codes(status: &Value) -> Vec<&str> {
@@ -34,7 +44,7 @@ fn codes(status: &Value) -> Vec<&str> {
 fn stays_off(pair: &Pair<Stand>, node: &str, before: usize) -> Outcome {
     let since = Instant::now();
     until(pair.rig.timeline(), &format!("node {node} stays off"), STAYS + TAKEOVER, || (since.elapsed() >= STAYS).then_some(()))?;
-    check(!pair.rig.machine(node).is_on(), || format!("node {node} got its power back"))?;
+    check(!pair.rig.has_power(node)?, || format!("node {node} got its power back"))?;
     let status = pair.status(other(node)).ok_or("no status")?;
     let of = status["nodes"].as_array().into_iter().flatten().find(|known| known["name"] == node);
     check(of.is_some_and(|known| known["state"] == "off"), || format!("node {node} is told as {of:?}"))?;
