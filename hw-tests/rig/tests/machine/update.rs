@@ -107,6 +107,7 @@ pub fn by_firmware(ground: &mut Ground) -> Outcome {
         for node in NODES {
             pair.rig.machine(node).choose(|options| (options.start, options.usb) = (Start::Uefi, true));
         }
+        Ok(())
     };
     ground.pair_with(choose).map(drop)
 }

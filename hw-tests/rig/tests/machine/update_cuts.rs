@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use twinpost_rig::console::BOOT_PATIENCE;
 use twinpost_rig::wait::{until, until_told};
-use twinpost_rig::{NODES, Pair, Qemu, Rig, other};
+use twinpost_rig::{NODES, Pair, Rig, Stand, other};
 
 pub fn all() -> Vec<Scenario> {
     vec![
@@ -87,7 +87,7 @@ fn share(text: &str, what: &str) -> Option<f64> {
         let known = progress["what"]["en"].as_str().is_some_and(|known| known.starts_with(what));
         known.then(|| progress["done"].as_f64().unwrap_or(0.0) / progress["of"].as_f64().unwrap_or(1.0).max(1.0))
     };
-    steps.filter_map(of).last()
+    steps.filter_map(of).next_back()
 }
 
 /// How often the firmware of a node has handed over to a boot loader.
