@@ -115,7 +115,8 @@ pub async fn status(machine: &Machine) -> Result<Done, Refused> {
             done.text.zh.push_str(&format!("\n {sign} {}", step.zh));
         }
         if let Some(doing) = &leader.doing {
-            let share = if doing.of > 0 { format!(", {} %", doing.done.min(doing.of) * 100 / doing.of) } else { String::new() };
+            let share = (doing.done.min(doing.of) * 100).checked_div(doing.of);
+            let share = share.map_or_else(String::new, |share| format!(", {share} %"));
             done.text.en.push_str(&format!("\nNow: {}{share}", doing.what.en));
             done.text.zh.push_str(&format!("\n现在：{}{share}", doing.what.zh));
         }
