@@ -166,10 +166,10 @@ impl Ground {
             let begun = Instant::now();
             let pair = found::over(settings, base, self.timeline.clone())?;
             prepare(&pair)?;
-            let banner = found::start(&pair)?;
+            // One that does not come up is asked for its journals.
+            let banner = found::start(self.pair.insert(pair))?;
             let figure = json!({ "banner_ms": ms(banner), "settled_ms": ms(begun.elapsed()) });
             self.figure("power on of both to greeting and to eligible standby", figure);
-            self.pair = Some(pair);
         }
         let pair = self.pair.as_ref().ok_or("there is no pair")?;
         if matches!(self.source, Source::Bench) && pair.rig.can(Capability::CutPower) {
