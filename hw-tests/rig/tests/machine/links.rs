@@ -48,11 +48,11 @@ fn eth1(ground: &mut Ground) -> Outcome {
         check(peer.is_some_and(|peer| peer["eligible"] == false), || {
             format!("a standby without the mirror is eligible: {status}")
         })?;
-        // What is written now is on one side only, and the node knows how much that is.
+        // What is written now is on one side only.
         scene.stays(20)?;
-        scene.pair.until_status(scene.active, "its mirror is behind", TAKEOVER, |status| {
+        scene.pair.until_status(scene.active, "the peer's copy is behind", TAKEOVER, |status| {
             let storage = &status["storage"];
-            storage["connection"] != "Connected" && storage["out_of_sync_bytes"].as_u64() > Some(0)
+            storage["connection"] != "Connected" && storage["peer_disk"] != "UpToDate"
         })?;
         rig.cable(scene.active, Cable::Eth1, Fault::None)?;
         let active = scene.whole_again()?;
