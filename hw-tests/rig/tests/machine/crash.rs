@@ -10,8 +10,8 @@ use twinpost_rig::{Capability, Rig, other};
 pub fn all() -> Vec<Scenario> {
     vec![
         Scenario { name: "the_active_loses_its_power_under_load", needs: &[Capability::CutPower], long: false, run: power },
-        Scenario { name: "the_active_s_kernel_panics", needs: &[Capability::KernelPanic], long: true, run: panics },
-        Scenario { name: "the_active_stands_still_for_five_seconds", needs: &[Capability::Stall], long: true, run: stalls },
+        Scenario { name: "the_active_s_kernel_panics", needs: &[Capability::KernelPanic], long: false, run: panics },
+        Scenario { name: "the_active_stands_still_for_five_seconds", needs: &[Capability::Stall], long: false, run: stalls },
         Scenario { name: "both_nodes_lose_their_power_at_once", needs: &[Capability::CutPower], long: true, run: both },
         Scenario {
             name: "a_kernel_that_hangs_is_reset_by_the_watchdog",

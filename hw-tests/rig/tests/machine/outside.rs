@@ -18,7 +18,7 @@ pub fn all() -> Vec<Scenario> {
     vec![Scenario {
         name: "mail_to_another_site_goes_out_and_its_queue_goes_on_after_a_takeover",
         needs: &[Capability::Outside, Capability::CutPower],
-        long: true,
+        long: false,
         run: out,
     }]
 }
