@@ -132,6 +132,10 @@ fn limits() -> Limits {
     Limits { queue: 100_000, alarms: 100_000, ..Limits::default() }
 }
 
+fn open(state: SmsState) -> bool {
+    matches!(state, SmsState::Queued | SmsState::Sending | SmsState::Waiting)
+}
+
 fn sentence(text: &str, permanent: bool) -> Reason {
     Reason { permanent, code: None, text: text.into(), zh: String::new() }
 }
@@ -243,24 +247,40 @@ impl World {
         self.jobs.clear();
         self.book = None;
         let mut book = Book::open(self.folder.path()).unwrap();
-        let open = book.open_messages(1_000_000).unwrap();
+        let unfinished = book.open_messages(1_000_000).unwrap();
         let mr = book.last_mr().unwrap();
         let recent = book.recent_mrs().unwrap();
         self.book = Some(book);
         self.desk = Desk::new(pace(), limits(), self.ways.clone(), Vec::new(), mr, self.now);
         self.desk.remember_mrs(recent);
-        self.desk.restore(self.now, open);
+        self.desk.restore(self.now, unfinished);
         self.announce();
+        // A message whose last part's outcome was written, and its end was not, ends with the first commit.
+        let mut ending = BTreeSet::new();
+        let mut effects = Vec::new();
+        while let Some(effect) = self.desk.poll() {
+            if let Effect::Job(job) = &effect {
+                ending.extend(job.ops.iter().filter_map(|op| match op {
+                    Op::Message(change) if !open(change.state) => Some(change.row),
+                    _ => None,
+                }));
+            }
+            effects.push(effect);
+        }
+        for effect in effects {
+            self.effect(effect);
+        }
         let outstanding: Vec<u32> = self.outstanding.iter().copied().collect();
         for n in outstanding {
             let m = &self.messages[n as usize];
             if m.durable && m.client == Client::Queued {
                 // It was answered as kept: it must be there without anybody's doing.
-                let state = self.find(n).unwrap_or_else(|| panic!("alarm {n} was accepted and is gone")).state;
+                let record = self.find(n).unwrap_or_else(|| panic!("alarm {n} was accepted and is gone"));
                 let on_desk = self.desk.status(self.now, &n.to_string()).is_some();
-                match state {
-                    SmsState::Queued | SmsState::Sending | SmsState::Waiting => assert!(on_desk, "alarm {n} is not taken up"),
-                    state => self.ended(n, state, on_desk),
+                if open(record.state) {
+                    assert!(on_desk || ending.contains(&record.row), "alarm {n} is not taken up");
+                } else {
+                    self.ended(n, record.state, on_desk);
                 }
             } else {
                 self.submit(n);
@@ -295,19 +315,23 @@ impl World {
         }
     }
 
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Job(job) => self.jobs.push_back(job),
+            Effect::Send { way, flight, parcel } => self.send(way, flight, &parcel),
+            Effect::Reply { ticket, answer } => self.replied(u32::try_from(ticket).unwrap(), &answer),
+            Effect::Publish(status) => {
+                let n: u32 = status.key.parse().unwrap();
+                self.ended(n, status.state, status.more);
+            }
+            Effect::Confirm { .. } => {}
+        }
+    }
+
     /// One effect of the desk, or one group of commits. `false`: there is none.
     fn act(&mut self) -> bool {
         if let Some(effect) = self.desk.poll() {
-            match effect {
-                Effect::Job(job) => self.jobs.push_back(job),
-                Effect::Send { way, flight, parcel } => self.send(way, flight, &parcel),
-                Effect::Reply { ticket, answer } => self.replied(u32::try_from(ticket).unwrap(), &answer),
-                Effect::Publish(status) => {
-                    let n: u32 = status.key.parse().unwrap();
-                    self.ended(n, status.state, status.more);
-                }
-                Effect::Confirm { .. } => {}
-            }
+            self.effect(effect);
             return true;
         }
         if self.jobs.is_empty() {

@@ -239,6 +239,7 @@ impl Server {
                 let Some(request) = envelope.request else { continue };
                 Counters::count(&self.shared.counters.requests);
                 let (id, server, outgoing) = (envelope.id, self.clone(), outgoing.clone());
+                while requests.try_join_next().is_some() {}
                 if requests.len() >= MAX_REQUESTS {
                     let busy = Refusal::new(RefusalKind::Busy, "too many requests at once");
                     if !reply(&outgoing, id, Err(busy)).await {
