@@ -24,6 +24,8 @@ pub(crate) enum Input {
     GroupEvent(GroupEvent),
     /// The storage did what it was told, or why not.
     Storage { what: &'static str, error: Option<String> },
+    /// This node serves, and its own copy of the volume failed; or it is back.
+    OwnCopyLost(bool),
     /// Writes are answered like this from now on.
     WritesAre(Writes),
     /// The power switch answered.

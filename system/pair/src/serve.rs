@@ -257,12 +257,13 @@ fn listen(
     tasks.spawn(async move {
         use twinpost_heartbeat::Event;
         while let Some(event) = events.recv().await {
-            let event = match event {
-                twinpost_storage::Event::Replication(word) => Event::Replication(word),
-                twinpost_storage::Event::Position(position) => Event::Position(position),
-                twinpost_storage::Event::Reservation(mine) => Event::Reservation(mine),
+            let input = match event {
+                twinpost_storage::Event::Replication(word) => Input::Event(Event::Replication(word)),
+                twinpost_storage::Event::Position(position) => Input::Event(Event::Position(position)),
+                twinpost_storage::Event::Reservation(mine) => Input::Event(Event::Reservation(mine)),
+                twinpost_storage::Event::OwnCopyLost(lost) => Input::OwnCopyLost(lost),
             };
-            if to.send(Input::Event(event)).await.is_err() {
+            if to.send(input).await.is_err() {
                 return;
             }
         }

@@ -379,6 +379,21 @@ pub(crate) fn storage_failed(me: &str, what: &str, error: &str) -> Alarm {
     )
 }
 
+/// The active's disks failed under its copy of the volume.
+pub(crate) fn copy_lost(me: &str, peer: &str) -> Alarm {
+    alarm(
+        "copy_lost",
+        Severity::Serious,
+        format!(
+            "The disks under the mail volume of node {me} failed. It serves from the copy of node {peer} and hands the service over to it \
+             as soon as {peer} can take it. Replace the disks of {me}."
+        ),
+        format!(
+            "节点 {me} 邮件卷的磁盘已失效，目前使用节点 {peer} 的副本提供服务；{peer} 一旦可以接管，服务就切换过去。请更换 {me} 的磁盘。"
+        ),
+    )
+}
+
 /// The service address is not here.
 pub(crate) fn address_failed(error: &str) -> Alarm {
     alarm(

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use rig::{Rig, node_of};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::mpsc;
 use twinpost_heartbeat::Writes;
 use twinpost_pair::api::{Answer, FailBack, Leaving, OrderName, Request};
@@ -173,42 +173,62 @@ async fn on_a_full_disk_nothing_is_acted_on_until_there_is_room() {
     assert_eq!(status.alarms.iter().filter(|alarm| alarm.code == "state_not_stored").count(), 1, "told once");
 }
 
-/// A storage that cannot be unmounted.
-struct Stuck(Arc<dyn Storage>);
+/// A storage with a fault: it cannot be unmounted, or it says more than the one under it.
+struct Faulty {
+    inner: Arc<dyn Storage>,
+    stuck: bool,
+    says: Mutex<Option<mpsc::Receiver<twinpost_storage::Event>>>,
+}
 
-impl Storage for Stuck {
+impl Storage for Faulty {
     fn events(&self) -> mpsc::Receiver<twinpost_storage::Event> {
-        self.0.events()
+        let mut inner = self.inner.events();
+        let Some(mut says) = self.says.lock().expect("whole").take() else { return inner };
+        let (tell, events) = mpsc::channel(16);
+        tokio::spawn(async move {
+            while let Some(event) = tokio::select! {
+                event = inner.recv() => event,
+                Some(event) = says.recv() => Some(event),
+            } {
+                if tell.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+        events
     }
     fn path(&self) -> &Path {
-        self.0.path()
+        self.inner.path()
     }
     fn promote(&self, reign: u32) -> BoxFuture<'_, Result<(), twinpost_storage::Error>> {
-        self.0.promote(reign)
+        self.inner.promote(reign)
     }
     fn demote(&self) -> BoxFuture<'_, Result<(), twinpost_storage::Error>> {
+        if !self.stuck {
+            return self.inner.demote();
+        }
         Box::pin(async { Err(twinpost_storage::Error::Busy { what: PathBuf::from("/mail"), by: "somebody".to_owned() }) })
     }
     fn writes(&self, how: Writes) -> BoxFuture<'_, Result<(), twinpost_storage::Error>> {
-        self.0.writes(how)
+        self.inner.writes(how)
     }
     fn allow_resync(&self) -> BoxFuture<'_, Result<(), twinpost_storage::Error>> {
-        self.0.allow_resync()
+        self.inner.allow_resync()
     }
     fn reserve(&self, reign: u32) -> BoxFuture<'_, Result<bool, twinpost_storage::Error>> {
-        self.0.reserve(reign)
+        self.inner.reserve(reign)
     }
     fn keep_aside(&self) -> BoxFuture<'_, Result<PathBuf, twinpost_storage::Error>> {
-        self.0.keep_aside()
+        self.inner.keep_aside()
     }
     fn position(&self) -> BoxFuture<'_, Result<u64, twinpost_storage::Error>> {
-        self.0.position()
+        self.inner.position()
     }
     fn status(&self) -> StorageStatus {
-        self.0.status()
+        self.inner.status()
     }
     fn lock_fd(&self) -> Option<Arc<std::os::fd::OwnedFd>> {
-        self.0.lock_fd()
+        self.inner.lock_fd()
     }
 }
 
@@ -238,7 +258,7 @@ async fn a_node_that_cannot_stop_starves_its_watchdog_and_one_that_ends_disarms_
         set.watchdog = Some(paths[n].clone());
         rig.start_changed(set, |parts| {
             if n == 0 {
-                parts.storage = Arc::new(Stuck(Arc::clone(&parts.storage)));
+                parts.storage = Arc::new(Faulty { inner: Arc::clone(&parts.storage), stuck: true, says: Mutex::default() });
             }
         })
     });
@@ -256,6 +276,32 @@ async fn a_node_that_cannot_stop_starves_its_watchdog_and_one_that_ends_disarms_
     assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "its services are gone");
     b.leave().await.expect("an orderly end");
     assert_eq!(fed(&bowls[1]).last(), Some(&b'V'));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disks_fail_hands_over_as_soon_as_its_peer_can_take_it() {
+    let rig = Rig::new();
+    let (disk, says) = mpsc::channel(1);
+    let says = Mutex::new(Some(says));
+    let a = rig.start_changed(rig.settings(0), |parts| {
+        parts.storage = Arc::new(Faulty { inner: Arc::clone(&parts.storage), stuck: false, says });
+    });
+    let b = rig.start(1);
+    a.until_active().await;
+    b.until_eligible().await;
+    b.kill().await;
+    a.until("b silent", |s| node_of(s, "b").state == "silent").await;
+    // Nobody can take it: it goes on with what it has.
+    disk.send(twinpost_storage::Event::OwnCopyLost(true)).await.expect("heard");
+    let alarm = a.until_told("copy_lost").await;
+    assert!(alarm.text.en.contains("Replace the disks of a"), "{alarm:?}");
+    assert_eq!(a.status().await.active.as_deref(), Some("a"));
+    let b = rig.start(1);
+    b.until_active().await;
+    assert_eq!(a.status().await.alarms.iter().filter(|alarm| alarm.code == "copy_lost").count(), 1, "told once");
+    // What it told is over with its service: it is an ordinary standby.
+    disk.send(twinpost_storage::Event::OwnCopyLost(false)).await.expect("heard");
+    a.until_eligible().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

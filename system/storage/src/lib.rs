@@ -46,6 +46,8 @@ pub enum Event {
     Position(u64),
     /// The exclusive reservation became this node's without a call of [`Storage::reserve`], or is no longer this node's.
     Reservation(bool),
+    /// This node writes, and its own copy failed (`true`): what it serves lies with the peer alone. Or the copy is back.
+    OwnCopyLost(bool),
 }
 
 /// Owner of the mail volume on this node. Calls may come at any time and in any order; a driver carries out one after the other.

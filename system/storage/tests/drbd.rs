@@ -392,6 +392,24 @@ async fn a_node_that_gives_up_drops_what_it_never_answered() {
 }
 
 #[tokio::test]
+async fn an_active_whose_disk_failed_says_so() {
+    let bench = Bench::new("UpToDate", "UpToDate");
+    bench.answer("attach", "exit 1");
+    let a = bench.node();
+    let mut events = a.events();
+    a.promote(1).await.unwrap();
+    a.writes(Writes::Alone).await.unwrap();
+    a.writes(Writes::Mirrored).await.unwrap();
+    // As DRBD 8.4 goes there by `on-io-error detach`.
+    bench
+        .events("change device name:mail volume:0 minor:0 disk:Failed\nchange device name:mail volume:0 minor:0 disk:Diskless\n");
+    until(&mut events, Event::OwnCopyLost(true)).await;
+    a.demote().await.unwrap();
+    until(&mut events, Event::OwnCopyLost(false)).await;
+    until(&mut events, mirror(Replication::CopyPartial)).await;
+}
+
+#[tokio::test]
 async fn a_resync_begins_only_when_allowed() {
     let bench = Bench::new("UpToDate", "");
     let a = bench.node();

@@ -52,7 +52,8 @@ fn eth1(ground: &mut Ground) -> Outcome {
         scene.stays(20)?;
         scene.pair.until_status(scene.active, "the peer's copy is behind", TAKEOVER, |status| {
             let storage = &status["storage"];
-            storage["connection"] != "Connected" && storage["peer_disk"] != "UpToDate"
+            let apart = storage["out_of_sync_bytes"].as_u64().is_some_and(|bytes| bytes > 0);
+            storage["connection"] != "Connected" && storage["peer_disk"] != "UpToDate" && apart
         })?;
         rig.cable(scene.active, Cable::Eth1, Fault::None)?;
         let active = scene.whole_again()?;

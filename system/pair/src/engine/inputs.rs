@@ -47,6 +47,10 @@ impl Engine {
                     self.board.over("storage");
                 }
             }
+            Input::OwnCopyLost(lost) => {
+                self.copy_lost = lost;
+                self.watch_copy();
+            }
             Input::WritesAre(how) => self.writes = Some(how),
             Input::Fence { said, error, event } => {
                 tracing::warn!(peer = self.set.peer_name(), said, error, "the power switch answered");
@@ -217,6 +221,20 @@ impl Engine {
             if let Some(leaving) = self.leaving.take() {
                 let _ = leaving.reply.send(serving);
             }
+        }
+    }
+
+    /// A node that serves from its peer's copy hands over to the peer: the next fault of either node, or of the cable, would end the
+    /// service. While the peer cannot take over, it goes on and tries again.
+    pub(super) fn watch_copy(&mut self) {
+        if !self.copy_lost {
+            self.board.over("copy_lost");
+            return;
+        }
+        let (me, peer) = (self.set.name().to_owned(), self.set.peer_name().to_owned());
+        self.board.lasting("copy_lost", || words::copy_lost(&me, &peer));
+        if self.state.phase == Phase::Active && reasons(&self.state, &self.heart, Order::Standby).is_empty() {
+            self.order(Order::Standby);
         }
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Engine {
     address_failures: u32,
     /// What the storage could not do.
     storage_trouble: Option<&'static str>,
+    /// This node serves from the peer's copy: its own failed.
+    copy_lost: bool,
     watching: watching::Watching,
     changed: Arc<watch::Sender<u64>>,
     leaving: Option<Leaving>,
@@ -140,6 +142,7 @@ impl Engine {
             peer_eligible_since_ms: None,
             address_failures: 0,
             storage_trouble: None,
+            copy_lost: false,
             watching: watching::Watching::new(now_ms),
             changed,
             leaving: None,

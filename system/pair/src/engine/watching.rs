@@ -118,6 +118,7 @@ impl Engine {
         }
         self.watching.looked_ms = now_ms;
         self.watch_fail_back(now_ms);
+        self.watch_copy();
         self.watch_away(now_ms);
         for (kind, keys) in WRONG_KEYS.iter().enumerate() {
             for (link, key) in keys.iter().enumerate() {

@@ -97,6 +97,8 @@ pub struct Settings {
     pub resync_max_kib_s: u32,
     /// The kernel's table of mounts.
     pub mountinfo: PathBuf,
+    /// DRBD's own table: it counts differing blocks while no peer is connected, when its events say nothing of them.
+    pub table: PathBuf,
     /// Programs.
     pub programs: Programs,
 }
@@ -125,6 +127,7 @@ impl Settings {
             resync_patience: Duration::from_millis(500),
             resync_max_kib_s: 400_000,
             mountinfo: "/proc/self/mountinfo".into(),
+            table: "/proc/drbd".into(),
             programs: Programs::default(),
         }
     }

@@ -72,6 +72,8 @@ struct State {
     diverged: bool,
     /// Last word to the core.
     told: Option<Replication>,
+    /// The core was told that this active's copy failed.
+    told_lost: bool,
     /// Handlers of `fence-peer` that wait.
     waiting: u32,
     /// Blocks to copy when the resync began, in KiB.
@@ -217,14 +219,19 @@ impl Inner {
 
     /// Tells the core what the mirror is, if that is news.
     async fn tell_mirror(&self) {
-        let (mut word, founding) = {
+        let (mut word, founding, lost) = {
             let view = self.view.borrow();
             if !view.complete {
                 return;
             }
             let active = self.mode().active();
-            (if active { view.of_active() } else { view.of_standby() }, !active && view.may_be_founded())
+            let word = if active { view.of_active() } else { view.of_standby() };
+            // `on-io-error detach`: DRBD serves the volume from the peer's copy, and nothing else would tell of it.
+            (word, !active && view.may_be_founded(), active && view.disk == Disk::Diskless)
         };
+        if std::mem::replace(&mut self.state().told_lost, lost) != lost {
+            self.tell(Event::OwnCopyLost(lost)).await;
+        }
         // Two blank copies that hear each other are equal: whoever serves first makes them what they become. A blank copy alone is none.
         if founding && self.blank().await.unwrap_or(false) {
             word = Replication::CopyWhole;
@@ -403,6 +410,9 @@ impl Storage for Drbd {
             Mode::Promoting | Mode::Demoting => Role::Changing,
         };
         let (sentence, sentence_zh) = roles::sentence(&view, mode, state.diverged, state.done_percent);
+        let settings = &self.inner.settings;
+        let counted = || events::out_of_sync_kib(&std::fs::read_to_string(&settings.table).ok()?, settings.minor);
+        let apart = if view.connected() { None } else { counted() };
         StorageStatus {
             driver: "drbd".into(),
             role,
@@ -413,7 +423,7 @@ impl Storage for Drbd {
             disk: view.disk_word,
             peer_disk: view.peer_disk_word,
             done_percent: state.done_percent,
-            out_of_sync_bytes: view.out_of_sync_kib.map(|kib| kib.saturating_mul(1024)),
+            out_of_sync_bytes: apart.or(view.out_of_sync_kib).map(|kib| kib.saturating_mul(1024)),
             free_bytes: None,
             sentence,
             sentence_zh,
