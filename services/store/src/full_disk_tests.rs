@@ -85,6 +85,32 @@ async fn packs_without_space() {
 }
 
 #[tokio::test]
+async fn new_mail_leaves_room_for_the_service_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultFiles::new(1);
+    let capacity = 4_000_000;
+    disk.set_capacity(Some(capacity));
+    let options = Options { files: Arc::new(disk.clone()), body_cache_bytes: 1, ..Options::new(dir.path()) };
+    let store = Store::open(options.clone()).await.unwrap();
+    let mut acknowledged = vec![];
+    let refused = loop {
+        match store.deliver(delivery(u32::try_from(acknowledged.len()).unwrap())).await {
+            Ok(done) => acknowledged.push(done.body.unwrap()),
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_disk_full(), "{refused:?}");
+    let free = capacity - disk.used_bytes();
+    assert!((capacity / 20 - 20_000..capacity / 20 + 40_000).contains(&free), "a twentieth is kept: {free}");
+    // What is kept is for what needs no new mail, and a start.
+    acknowledged.push(store.deliver(delivery(0)).await.unwrap().body.unwrap());
+    store.close().await;
+    let store = Store::open(options).await.unwrap();
+    all_are_there(&store, &acknowledged).await;
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_failed_sync_fails_its_batch_only() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FaultFiles::new(1);

@@ -111,9 +111,15 @@ impl Lock {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("lock")).map_err(fault)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {
-                lock.set_len(0).map_err(fault)?;
-                lock.rewind().map_err(fault)?;
-                write!(lock, "{}", std::process::id()).map_err(fault)?;
+                // Over what is there, and cut behind it: a full disk has no room for a block that was let go of first.
+                let written = lock.rewind().and_then(|()| write!(lock, "{}", std::process::id()));
+                match written.and_then(|()| lock.stream_position()).and_then(|end| lock.set_len(end)) {
+                    // Who owns it is for people; the lock itself needs no room.
+                    Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                        tracing::warn!(dir = %dir.display(), "the disk is full: mail can be read, new mail is put off");
+                    }
+                    written => written.map_err(fault)?,
+                }
                 Ok(Self(lock))
             }
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {

@@ -75,6 +75,14 @@ pub enum Error {
         /// What it wrote to standard error, shortened.
         stderr: String,
     },
+    /// A program is not there, or the disk that it lies on failed.
+    #[error("{command}: cannot be run: {source}")]
+    NoProgram {
+        /// Program and arguments.
+        command: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A program answered with something that cannot be understood.
     #[error("{command} answered what cannot be understood: {said}")]
     Answer {
@@ -106,6 +114,12 @@ impl Error {
     #[must_use]
     pub const fn needs_a_person(&self) -> bool {
         matches!(self, Self::NoLocks { .. } | Self::Unfit { .. } | Self::TwoDataFolders { .. } | Self::Damaged { .. })
+    }
+
+    /// A program that cannot be run now will not be there in a moment either: it is not the machine that is short of something.
+    pub(crate) fn lacks_program(&self) -> bool {
+        use std::io::ErrorKind::{OutOfMemory, ResourceBusy, WouldBlock};
+        matches!(self, Self::NoProgram { source, .. } if !matches!(source.kind(), OutOfMemory | ResourceBusy | WouldBlock))
     }
 
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

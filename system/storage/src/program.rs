@@ -54,7 +54,7 @@ impl Program {
     pub async fn run(&self, args: &[&str], limit: Duration) -> Result<Answer, Error> {
         let command = self.shown(args);
         let error = |how: String| Error::Program { command: command.clone(), how, stderr: String::new() };
-        let mut child = self.command(args).spawn().map_err(|e| error(format!("cannot be run: {e}")))?;
+        let mut child = self.command(args).spawn().map_err(|source| Error::NoProgram { command: command.clone(), source })?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let work = async { tokio::join!(child.wait(), gather(out), gather(err)) };
         let (status, stdout, stderr) = match tokio::time::timeout(limit, work).await {

@@ -185,7 +185,7 @@ impl Volume {
         }
         let by = users(&self.at);
         match done {
-            Err(error) if by.is_empty() => Err(error),
+            Err(error) if by.is_empty() || error.lacks_program() => Err(error),
             _ => Err(Error::Busy { what: self.at.clone(), by }),
         }
     }

@@ -410,6 +410,18 @@ async fn an_active_whose_disk_failed_says_so() {
 }
 
 #[tokio::test]
+async fn a_demote_without_programs_fails_at_once() {
+    let bench = Bench::new("UpToDate", "UpToDate");
+    let mut settings = bench.settings();
+    settings.demote = Duration::from_secs(100_000);
+    let a = Drbd::new(settings).unwrap();
+    a.promote(1).await.unwrap();
+    std::fs::remove_file(bench.at("umount")).unwrap();
+    let error = tokio::time::timeout(LONG, a.demote()).await.expect("it does not try for a day").unwrap_err().to_string();
+    assert!(error.contains("umount") && error.contains("cannot be run"), "{error}");
+}
+
+#[tokio::test]
 async fn a_resync_begins_only_when_allowed() {
     let bench = Bench::new("UpToDate", "");
     let a = bench.node();

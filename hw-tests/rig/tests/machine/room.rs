@@ -12,8 +12,10 @@ use twinpost_rig::recover::{MAIL, extract};
 use twinpost_rig::wait::until_told;
 use twinpost_rig::{Cable, Capability, Fault, NODES, Observers, Rig, Stand, found, other};
 
-/// What is left on the mail volume for a few messages.
-const GAP_BYTES: u64 = 16 << 20;
+/// What is left on the mail volume: what new mail leaves free, what ext4 keeps for itself (its reserved clusters), and a few messages.
+const GAP_BYTES: u64 = 128 << 20;
+/// What ext4 keeps for itself: nothing is left to programs.
+const NOTHING_BYTES: u64 = 16 << 20;
 const LARGE_BYTES: usize = 3 << 20;
 const STATE: &str = "twinpost-state";
 /// A tenth of the state volume of 256 MiB, and one file more (journald makes room when it begins the next one).
@@ -44,6 +46,7 @@ fn all_there(pair: &Pair<Stand>, ids: &[String]) -> Outcome {
 }
 
 fn mail(ground: &mut Ground) -> Outcome {
+    full_to_the_last_block(ground)?;
     ground.used_up();
     let (pair, active) = ground.pair_with(|pair| Ok(pair.rig.qemu().fill(&NODES, MAIL, Some(GAP_BYTES))?))?;
     let begun = Instant::now();
@@ -87,6 +90,16 @@ fn mail(ground: &mut Ground) -> Outcome {
     all_there(pair, &taken)?;
     // Its disks are not what a rig keeps.
     ground.used_up();
+    Ok(())
+}
+
+/// A service that starts on a volume without a free block serves what it has.
+fn full_to_the_last_block(ground: &mut Ground) -> Outcome {
+    ground.used_up();
+    let (pair, _) = ground.pair_with(|pair| Ok(pair.rig.qemu().fill(&NODES, MAIL, Some(NOTHING_BYTES))?))?;
+    let reply = deliver(pair, "none@large.example", LARGE_BYTES)?;
+    check(reply.code == 452, || format!("{reply:?}"))?;
+    pair.mailbox(PEOPLE[1])?;
     Ok(())
 }
 

@@ -128,4 +128,19 @@ pub trait Files: Send + Sync + Debug {
     /// # Errors
     /// Those of the disk; the changes of names are in doubt then.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// How much room there is where this folder lies.
+    ///
+    /// # Errors
+    /// Those of the disk; `Unsupported` when it has no such number.
+    fn room(&self, dir: &Path) -> io::Result<Room>;
+}
+
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What this program may still use.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
 }

@@ -4,8 +4,9 @@
 //! calls are repeated. No buffering here: what was written is in the kernel's cache, what was synced is on the disk as
 //! far as the disk tells the truth.
 
-use super::{DiskFile, Files, Mode};
+use super::{DiskFile, Files, Mode, Room};
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::statvfs;
 use nix::sys::uio::pwritev;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -137,6 +138,12 @@ impl Files for RealFiles {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn room(&self, dir: &Path) -> io::Result<Room> {
+        let facts = statvfs(dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(facts.fragment_size());
+        Ok(Room { free: bytes(facts.blocks_available()), total: bytes(facts.blocks()) })
     }
 }
 

@@ -4,7 +4,7 @@
 //! longer. The benchmark puts this under the store to show what group commit does on a disk that needs milliseconds for a
 //! sync. It fails only as the layer below does.
 
-use super::{DiskFile, Files, Mode};
+use super::{DiskFile, Files, Mode, Room};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
@@ -70,6 +70,9 @@ impl Files for SlowFiles {
     }
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.below.create_dir(dir)
+    }
+    fn room(&self, dir: &Path) -> io::Result<Room> {
+        self.below.room(dir)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         std::thread::sleep(self.fsync_delay);

@@ -68,6 +68,9 @@ pub struct PackOptions {
     /// advance measured the same as `fallocate` and writes everything twice. A full disk shows itself at a step, before
     /// a record is half written.
     pub allocate_bytes: u64,
+    /// New mail leaves so much of the disk free, or a twentieth of it where that is less: the index, the search index and a compaction
+    /// need room to grow and to shrink, and a program that starts needs some to start at all. Default 64 MiB.
+    pub keep_free_bytes: u64,
     /// What the index points to: the newest pack with a row and the end of its last record. `Some((0, 0))`: an index
     /// without rows. `None`: no index, so every record and every torn one may have been promised to somebody.
     pub known_end: Option<(u32, u64)>,
@@ -75,9 +78,12 @@ pub struct PackOptions {
 
 impl Default for PackOptions {
     fn default() -> Self {
-        Self { max_bytes: 256 << 20, allocate_bytes: 16 << 20, known_end: None }
+        Self { max_bytes: 256 << 20, allocate_bytes: 16 << 20, keep_free_bytes: 64 << 20, known_end: None }
     }
 }
+
+/// On a small disk one part of so many is kept free.
+const KEPT_SHARE: u64 = 20;
 
 /// What can go wrong with packs.
 #[derive(Debug, thiserror::Error)]
@@ -244,6 +250,25 @@ impl PackSet {
             _ => self.active = Some(active),
         }
         written
+    }
+
+    /// Whether so many bytes of new mail leave what is kept free. What the newest pack has reserved is used up first.
+    ///
+    /// # Errors
+    /// [`PackError::Full`].
+    pub fn room_for(&self, bytes: u64) -> Result<(), PackError> {
+        if self.active.as_ref().is_some_and(|active| active.end + bytes <= active.allocated) {
+            return Ok(());
+        }
+        // A disk that does not say how full it is says so when it is.
+        let Ok(room) = self.shared.files.room(&self.shared.dir) else { return Ok(()) };
+        if room.free >= bytes.saturating_add(self.options.keep_free_bytes.min(room.total / KEPT_SHARE)) {
+            return Ok(());
+        }
+        Err(PackError::Full {
+            bytes,
+            source: io::Error::new(io::ErrorKind::StorageFull, "the rest is kept for the service itself"),
+        })
     }
 
     fn write(&self, active: &mut Active, records: &[&EncodedRecord], total: u64) -> Result<Vec<Location>, PackError> {

@@ -152,8 +152,16 @@ impl Packer {
                 let records: Vec<_> = missing.iter().map(|b| &b.inner.record).collect();
                 let arrivals = arrival::encode(&ops, now_s());
                 let count = records.len();
+                let bytes = records.iter().map(|record| record.stored_bytes() as u64).sum();
                 let list: Vec<_> = records.into_iter().chain(&arrivals).collect();
-                self.append(&list).await.map(|mut locations| {
+                // Only new mail is measured: what is moved, deleted or compacted makes room.
+                let room =
+                    if count == 0 { Ok(()) } else { self.packs.room_for(bytes).map_err(|e| Error::pack("take new mail", e)) };
+                let appended = match room {
+                    Ok(()) => self.append(&list).await,
+                    Err(full) => Err(full),
+                };
+                appended.map(|mut locations| {
                     arrived = locations.get(count).map(|place| (place.pack, place.offset));
                     locations.truncate(count);
                     for (hash, location) in hashes.into_iter().zip(locations) {

@@ -15,6 +15,9 @@ const FILLING: u64 = 10;
 const FULL: u64 = 50;
 /// So little is nothing, however small the volume.
 const FULL_BYTES: u64 = 4 << 20;
+/// New mail leaves this much of the mail volume free, or this part of it where that is less (docs/manual/store.md); a large message is put off
+/// before that.
+const MAIL_KEEPS: (u64, u64) = (64 << 20, 20);
 
 /// A volume of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,10 @@ impl Room {
     }
 
     fn full_bytes(&self) -> u64 {
-        (self.total_bytes / FULL).max(FULL_BYTES)
+        match self.volume {
+            Volume::Mail => MAIL_KEEPS.0.min(self.total_bytes / MAIL_KEEPS.1) / 4 * 5,
+            Volume::State => (self.total_bytes / FULL).max(FULL_BYTES),
+        }
     }
 
     /// Nothing more than a rest is left.
@@ -75,14 +81,19 @@ impl Room {
         self.free_bytes < self.full_bytes()
     }
 
+    /// Below this people are told that it fills.
+    fn filling_bytes(&self) -> u64 {
+        (self.total_bytes / FILLING).max(self.full_bytes())
+    }
+
     /// There is clearly more than the limit below which people were told.
     pub fn again(&self) -> bool {
-        self.free_bytes >= (self.total_bytes / FILLING).max(self.full_bytes()) / 2 * 3
+        self.free_bytes >= self.filling_bytes() / 2 * 3
     }
 
     /// What people should hear, with its code.
     pub fn fault(&self) -> Option<(String, Text)> {
-        if !self.full() && self.free_bytes >= self.total_bytes / FILLING {
+        if self.free_bytes >= self.filling_bytes() {
             return None;
         }
         let (free, total) = (self.free_bytes >> 20, self.total_bytes >> 20);
@@ -138,6 +149,10 @@ mod tests {
         assert_eq!(code(room(20, 256)).as_deref(), Some("state_filling"));
         assert_eq!(code(room(3, 256)).as_deref(), Some("state_full"));
         assert_eq!(code(Room { volume: Volume::Mail, ..room(16, 1300) }).as_deref(), Some("mail_full"));
+        let mail = |free, total| Room { volume: Volume::Mail, ..room(free, total) };
+        assert_eq!(code(mail(79, 1300)).as_deref(), Some("mail_full"), "new mail is put off below 64 MiB, a large one before");
+        assert_eq!(code(mail(81, 1300)).as_deref(), Some("mail_filling"));
+        assert_eq!([mail(79, 100_000), mail(9_000, 100_000)].map(|room| room.full()), [true, false]);
         assert!(room(3, 10).full() && !room(5, 10).full(), "a small volume");
         assert!(!room(30, 256).again() && room(40, 256).again(), "it does not come and go at the limit");
         let (_, text) = room(3, 256).fault().unwrap();

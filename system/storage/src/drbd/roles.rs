@@ -185,7 +185,8 @@ impl Inner {
             };
             match done {
                 Ok(()) => break,
-                Err(error) if Instant::now() >= end => return Err(error),
+                // Without its programs, as when the system's own disks failed, waiting is only time in which nobody serves.
+                Err(error) if Instant::now() >= end || error.lacks_program() => return Err(error),
                 Err(_) => tokio::time::sleep(pause).await,
             }
             pause = (pause * 2).min(Duration::from_millis(500));

@@ -12,7 +12,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{DiskFile, Files, Mode};
+use super::{DiskFile, Files, Mode, Room};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -420,6 +420,12 @@ impl FaultFiles {
 }
 
 impl Files for FaultFiles {
+    fn room(&self, _dir: &Path) -> io::Result<Room> {
+        let disk = self.0.lock();
+        let total = disk.capacity_bytes.ok_or(ErrorKind::Unsupported)?;
+        Ok(Room { free: total.saturating_sub(disk.used_bytes()), total })
+    }
+
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn DiskFile>> {
         let mut disk = self.0.lock();
         if disk.off {

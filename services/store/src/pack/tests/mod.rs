@@ -10,7 +10,7 @@ use twinpost_message::BodyHash;
 const DIR: &str = "/packs";
 
 fn options(known_end: Option<(u32, u64)>) -> PackOptions {
-    PackOptions { max_bytes: 40_000, allocate_bytes: 4096, known_end }
+    PackOptions { max_bytes: 40_000, allocate_bytes: 4096, known_end, ..PackOptions::default() }
 }
 
 fn open(disk: &FaultFiles, known_end: Option<(u32, u64)>) -> (PackSet, ScanReport) {
