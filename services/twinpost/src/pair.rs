@@ -105,7 +105,7 @@ async fn serve(folder: Folder) -> Result<(), Halt> {
     }
     let changes = copy::keep(&plan, &identity, &copy, channel.clone(), &stop);
     let parts = Parts {
-        storage: parts::storage(&plan).map_err(hopeless)?,
+        storage: parts::storage(&plan)?,
         address: parts::address(&plan, handle).await.map_err(hopeless)?,
         group,
         group_events,

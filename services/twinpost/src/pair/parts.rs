@@ -1,6 +1,6 @@
 //! The drivers that the documents name.
 
-use super::Plan;
+use super::{Halt, Plan, failed, hopeless};
 use crate::node::on_image;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -102,22 +102,24 @@ pub fn channel_settings(plan: &Plan) -> Option<twinpost_peer::Settings> {
 ///
 /// # Errors
 /// What the driver cannot work with.
-pub fn storage(plan: &Plan) -> Result<Arc<dyn Storage>, String> {
+pub fn storage(plan: &Plan) -> Result<Arc<dyn Storage>, Halt> {
+    // A full disk may have room again; a folder that cannot lock never will.
+    let halt = |error: twinpost_storage::Error| if error.needs_a_person() { hopeless(error) } else { failed(error) };
     let wished = &plan.node.pair.storage;
     match wished.driver {
         StorageDriver::Shared => {
             let root = plan.folder.within(&wished.root);
-            twinpost_storage::shared::prepare(&root).map_err(|e| e.to_string())?;
+            twinpost_storage::shared::prepare(&root).map_err(halt)?;
             let settings = twinpost_storage::shared::Settings::new(plan.document.node.name.clone(), root, plan.folder.data());
-            Ok(Arc::new(twinpost_storage::shared::Shared::new(settings).map_err(|e| e.to_string())?))
+            Ok(Arc::new(twinpost_storage::shared::Shared::new(settings).map_err(halt)?))
         }
         StorageDriver::Array => {
             let (node, number) = (plan.document.node.name.clone(), plan.pair.node.number());
             let mut settings = twinpost_storage::array::Settings::new(node, number, wished.device.clone(), plan.folder.data());
-            settings.owner = mail_user()?;
-            Ok(Arc::new(twinpost_storage::array::Array::new(settings).map_err(|e| e.to_string())?))
+            settings.owner = mail_user().map_err(hopeless)?;
+            Ok(Arc::new(twinpost_storage::array::Array::new(settings).map_err(halt)?))
         }
-        StorageDriver::Drbd => Ok(Arc::new(twinpost_storage::drbd::Drbd::new(drbd(plan)?).map_err(|e| e.to_string())?)),
+        StorageDriver::Drbd => Ok(Arc::new(twinpost_storage::drbd::Drbd::new(drbd(plan).map_err(hopeless)?).map_err(halt)?)),
     }
 }
 
