@@ -55,6 +55,23 @@ fn a_node_does_not_start_with_a_faulty_document() {
 }
 
 #[test]
+fn a_pair_daemon_that_needs_a_person_is_no_failure_that_resets_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("appliance.toml"), "[sauna]\n").unwrap();
+    let notices = folder.path().join("notify");
+    let systemd = std::os::unix::net::UnixDatagram::bind(&notices).unwrap();
+    systemd.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut daemon = std::process::Command::new(crate::node::program());
+    daemon.args(["pair", "--node"]).arg(folder.path()).env("NOTIFY_SOCKET", &notices);
+    let ended = crate::programs::run(&mut daemon, b"");
+    assert_eq!(ended.code, 5, "SuccessExitStatus= of its unit: {ended:?}");
+    let mut said = [0; 4096];
+    let bytes = systemd.recv(&mut said).expect("it said something to systemd");
+    let said = String::from_utf8_lossy(&said[..bytes]);
+    assert!(said.contains("READY=1") && said.contains("STATUS=") && said.contains("sauna"), "{said}");
+}
+
+#[test]
 fn a_reload_takes_what_can_change_and_names_what_waits() {
     let node = Node::start();
     let good = std::fs::read_to_string(node.document()).unwrap();

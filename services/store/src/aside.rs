@@ -82,6 +82,7 @@ impl Aside {
         };
         let last = last_number(&db).await?;
         let inner = Inner {
+            room_for_a_start: false,
             dir: dir.to_owned(),
             writer: db::Writer::new(&db, &Location::Sqlite(copy.clone()))?,
             reader,

@@ -6,6 +6,7 @@
 //! concerns its message only, everything else is told to the caller and changes nothing.
 
 mod aside;
+mod ballast;
 mod compare;
 mod db;
 mod error;

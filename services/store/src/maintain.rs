@@ -72,7 +72,17 @@ impl Store {
                 done.freed_bytes += pack.bytes;
             }
         }
+        self.keep_room().await;
         Ok(done)
+    }
+
+    /// Keeps room for a start, where the store was told to.
+    pub(crate) async fn keep_room(&self) {
+        if self.inner.room_for_a_start {
+            let dir = self.inner.dir.clone();
+            // It has no failures.
+            let _ = tokio::task::spawn_blocking(move || crate::ballast::refill(&dir)).await;
+        }
     }
 
     /// The pack in which the last snapshot of the index begins: placement records before it are dead.

@@ -55,6 +55,8 @@ pub struct Options {
     pub body_cache_bytes: u64,
     /// Bytes of parsed messages kept in memory, about. Default 64 MiB.
     pub parsed_cache_bytes: u64,
+    /// Holds some megabytes of the disk while it is open, and uses them to open when nothing else is free. Default: no.
+    pub room_for_a_start: bool,
 }
 
 impl Options {
@@ -71,6 +73,7 @@ impl Options {
             readers: 4,
             body_cache_bytes: 64 << 20,
             parsed_cache_bytes: 64 << 20,
+            room_for_a_start: false,
         }
     }
 }
@@ -84,6 +87,7 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub dir: PathBuf,
+    pub room_for_a_start: bool,
     pub db: Database,
     /// The way in for changes; its connection waits here between batches.
     pub writer: db::Writer,
@@ -149,6 +153,10 @@ impl Store {
 
     async fn begin(options: Options) -> Result<Self, Error> {
         let lock = Arc::new(Lock::take(&options.dir)?);
+        if options.room_for_a_start {
+            let dir = options.dir.clone();
+            let _ = tokio::task::spawn_blocking(move || crate::ballast::at_open(&dir)).await;
+        }
         let index = options.index.clone().unwrap_or_else(|| Location::Sqlite(options.dir.join("index.sqlite")));
         let db = Database::open(&index, options.readers).await?;
         db.migrate("store", crate::schema::STEPS).await?;
@@ -230,13 +238,28 @@ impl Store {
         }
         let bodies = weighted(options.body_cache_bytes, 10_000, BytesWeight);
         let claiming = tokio::sync::Mutex::new(());
-        let inner =
-            Inner { dir: options.dir, db, writer, reader, opened, published, outbox, bodies, damaged, claiming, intake, work };
+        let room_for_a_start = options.room_for_a_start;
+        let inner = Inner {
+            dir: options.dir,
+            room_for_a_start,
+            db,
+            writer,
+            reader,
+            opened,
+            published,
+            outbox,
+            bodies,
+            damaged,
+            claiming,
+            intake,
+            work,
+        };
         let store = Self { inner: Arc::new(inner) };
         // Mail of a program that wrote no placement records.
         if store.inner.outbox.committed() == 0 && known_end.is_some_and(|end| end != (0, 0)) {
             store.snapshot_index().await?;
         }
+        store.keep_room().await;
         Ok(store)
     }
 

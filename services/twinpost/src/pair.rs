@@ -38,6 +38,11 @@ pub async fn run(arguments: Pair) -> u8 {
         Ok(()) => EXIT_DONE,
         Err(halt) => {
             complain(&halt.message);
+            if halt.exit == EXIT_HOPELESS {
+                // systemd takes an end before this word for a failure whatever its exit status (systemd.service(5), Type=notify), and a failure of
+                // this unit resets the node. It waits for a person instead.
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&halt.message)]);
+            }
             halt.exit
         }
     }

@@ -31,6 +31,7 @@ pub fn store(document: &Document, folder: &Folder) -> twinpost_store::Options {
         pack_bytes: store.pack_size.0,
         undelete_s: seconds(store.undelete.0),
         body_cache_bytes: store.body_cache.0,
+        room_for_a_start: true,
         ..twinpost_store::Options::new(&folder.store())
     }
 }

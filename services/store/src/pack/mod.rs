@@ -76,6 +76,14 @@ pub struct PackOptions {
     pub known_end: Option<(u32, u64)>,
 }
 
+impl PackOptions {
+    /// What new mail leaves free on a disk of so many bytes.
+    #[must_use]
+    pub fn kept_free(&self, total_bytes: u64) -> u64 {
+        self.keep_free_bytes.min(total_bytes / KEPT_SHARE)
+    }
+}
+
 impl Default for PackOptions {
     fn default() -> Self {
         Self { max_bytes: 256 << 20, allocate_bytes: 16 << 20, keep_free_bytes: 64 << 20, known_end: None }
@@ -262,7 +270,7 @@ impl PackSet {
         }
         // A disk that does not say how full it is says so when it is.
         let Ok(room) = self.shared.files.room(&self.shared.dir) else { return Ok(()) };
-        if room.free >= bytes.saturating_add(self.options.keep_free_bytes.min(room.total / KEPT_SHARE)) {
+        if room.free >= bytes.saturating_add(self.options.kept_free(room.total)) {
             return Ok(());
         }
         Err(PackError::Full {
