@@ -16,7 +16,7 @@ const BAY: &str = "2";
 pub fn all() -> Vec<Scenario> {
     vec![
         Scenario { name: "a_disk_is_pulled_and_a_new_one_takes_its_place", needs: NEEDS, long: true, run: replaced },
-        Scenario { name: "both_disks_of_the_active_are_lost_and_the_peer_serves", needs: NEEDS, long: true, run: both },
+        Scenario { name: "both_disks_of_the_active_are_lost_and_the_peer_serves", needs: NEEDS, long: false, run: both },
     ]
 }
 

@@ -8,7 +8,7 @@ pub fn all() -> Vec<Scenario> {
     vec![Scenario {
         name: "a_damaged_state_volume_is_said_and_the_mail_stays",
         needs: &[Capability::CorruptDisk, Capability::CutPower],
-        long: true,
+        long: false,
         run: damaged,
     }]
 }
