@@ -93,6 +93,9 @@ pub struct Settings {
     /// How long an active lets a resync wait for the core's word, while writes wait for it too; then the resync is refused and
     /// begins with the next connection.
     pub resync_patience: Duration,
+    /// A resync gets so much beside mail, in KiB/s. DRBD's default of 250 (drbd.conf(5), `c-min-rate`) keeps a node that comes back
+    /// while mail flows behind for minutes in which it cannot take over.
+    pub resync_min_kib_s: u32,
     /// A resync never takes more of the link than this, in KiB/s.
     pub resync_max_kib_s: u32,
     /// The kernel's table of mounts.
@@ -125,6 +128,7 @@ impl Settings {
             demote: Duration::from_secs(10),
             check: Duration::from_secs(600),
             resync_patience: Duration::from_millis(500),
+            resync_min_kib_s: 32_768,
             resync_max_kib_s: 400_000,
             mountinfo: "/proc/self/mountinfo".into(),
             table: "/proc/drbd".into(),
@@ -184,6 +188,7 @@ impl Settings {
     disk {{
         fencing resource-and-stonith;
         on-io-error detach;
+        c-min-rate {least};
         c-max-rate {rate};
     }}
     handlers {{
@@ -196,6 +201,7 @@ impl Settings {
             name = self.resource,
             minor = self.minor,
             secret = quoted("the secret", &self.secret)?,
+            least = self.resync_min_kib_s,
             rate = self.resync_max_kib_s,
             fence = handler("fence-peer")?,
             source = handler("before-resync-source")?,
