@@ -32,6 +32,8 @@ fn mail(ground: &mut Ground) -> Outcome {
 
 /// The update of both stops, its first node has the old version again and says why, and the second was never touched.
 fn goes_back(ground: &mut Ground, what: &str, words: &str) -> Outcome {
+    // Nodes that were never updated.
+    ground.used_up();
     by_firmware(ground)?;
     let folder = ground.folder().to_owned();
     let image =
