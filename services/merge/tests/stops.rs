@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use support::*;
 use twinpost_merge::{Options, Progress, Run, Sides, Step, Watch};
 use twinpost_message::{AccountId, DomainId};
-use twinpost_store::files::{DiskFile, Files, Mode, RealFiles};
+use twinpost_store::files::{DiskFile, Files, Mode, RealFiles, Room};
 use twinpost_store::*;
 
 const MESSAGES: usize = 2_600;
@@ -150,6 +150,9 @@ impl Files for Narrow {
     }
     fn sync_dir(&self, dir: &std::path::Path) -> std::io::Result<()> {
         RealFiles.sync_dir(dir)
+    }
+    fn room(&self, dir: &std::path::Path) -> std::io::Result<Room> {
+        RealFiles.room(dir)
     }
 }
 
