@@ -227,7 +227,7 @@ pub enum Alarm {
     PromoteFailed,
     /// Services fail and the peer cannot take them.
     ServicesFail,
-    /// Services failed twice; the peer takes over.
+    /// Services still fail after restarts in place; the peer takes over.
     Switching,
     /// The peer is healthier and takes over.
     Healthier,
@@ -336,7 +336,7 @@ pub struct State {
     pub replication: Replication,
     /// Highest reign that this node ever asked for in this boot: none is asked for twice, so that a late promise finds no claim.
     pub claimed: u32,
-    /// Age of the last restart in place.
+    /// Age of the last restart in place, or of the last time that the services were passed to the peer.
     pub restart_age_ms: u32,
     /// How far the data is.
     pub position: u64,
@@ -404,6 +404,9 @@ pub struct State {
     pub maintenance_left_ms: u32,
     /// Restarts in place so far.
     pub restarts: u8,
+    /// How often in turn this node passed the services to its peer because they fail: each time it first tries twice as often itself, so
+    /// that services that fail on both nodes are not passed to and fro without end.
+    pub passes: u8,
     /// The services were checked from outside since this node became active.
     pub checked: bool,
     /// Announcements still to come, and the time until the next.
@@ -473,6 +476,7 @@ impl State {
             yield_left_ms: 0,
             maintenance_left_ms: 0,
             restarts: 0,
+            passes: 0,
             checked: false,
             announce: (0, 0),
             resync_allowed: false,

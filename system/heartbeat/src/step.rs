@@ -16,7 +16,9 @@ use crate::state::{Alarm, Effect, Effects, Event, Mirror, Phase, Proof, Replicat
 
 /// HA.md "failed services restart in place first (2 times)".
 const RESTARTS: u8 = 2;
-/// Restarts in place are forgotten after ten minutes.
+/// So often the number of restarts doubles while services fail on both nodes in turn: 2, 4, 8, ... 64.
+const PASSES_MAX: u8 = 5;
+/// Restarts in place, and services passed to the peer, are forgotten after ten minutes.
 const RESTART_MEMORY_MS: u32 = 600_000;
 
 /// The next state and what to do, with every safety rule in force.
@@ -117,10 +119,10 @@ impl Mind<'_> {
             peer.silent_ms = peer.silent_ms.saturating_add(ms).min(cap);
         }
         crate::health::pass(s, self.set, ms);
-        if s.restarts > 0 {
+        if s.restarts > 0 || s.passes > 0 {
             s.restart_age_ms = s.restart_age_ms.saturating_add(ms);
             if s.restart_age_ms >= RESTART_MEMORY_MS {
-                (s.restarts, s.restart_age_ms) = (0, 0);
+                (s.restarts, s.passes, s.restart_age_ms) = (0, 0, 0);
             }
         }
         let maintenance_over = maintained && s.maintenance_left_ms == 0;
@@ -310,10 +312,11 @@ impl Mind<'_> {
                 self.s.checked = true;
                 self.alarm(Alarm::TookOver(self.s.proof.unwrap_or(Proof::Forced)));
             }
-        } else if self.s.restarts < RESTARTS {
+        } else if self.s.restarts < RESTARTS << self.s.passes {
             (self.s.restarts, self.s.restart_age_ms) = (self.s.restarts + 1, 0);
             self.push(Effect::RestartServices);
         } else if reasons(&self.s, self.set, Order::Standby).is_empty() {
+            (self.s.passes, self.s.restart_age_ms) = ((self.s.passes + 1).min(PASSES_MAX), 0);
             self.alarm(Alarm::Switching);
             self.drain();
         } else {

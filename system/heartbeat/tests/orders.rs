@@ -45,6 +45,34 @@ fn services_restart_twice_and_then_the_pair_switches() {
 }
 
 #[test]
+fn services_that_fail_on_both_nodes_are_passed_less_and_less_often() {
+    let mut w = whole();
+    let (mut served, mut passed_after, mut checks) = (0, Vec::new(), 0);
+    // Twenty minutes; each start of the services takes three seconds and fails.
+    for tick in 0..12_000 {
+        run(&mut w, 1);
+        let Some(active) = (0..2).find(|&n| w.serves(n)) else { continue };
+        if active != served {
+            passed_after.push(std::mem::take(&mut checks));
+            served = active;
+        }
+        if tick % 30 == 0 {
+            checks += 1;
+            w.event(active, Event::Checked(false));
+        }
+    }
+    assert_eq!(
+        passed_after,
+        [3, 3, 5, 5, 9, 9, 17, 17, 33, 33, 65, 65, 65, 65],
+        "each tries twice as often before it gives up again"
+    );
+    // Good services for ten minutes: what was is forgotten.
+    w.event(served, Event::Checked(true));
+    run(&mut w, 6_100);
+    assert_eq!((w.nodes[0].core.passes, w.nodes[1].core.passes), (0, 0));
+}
+
+#[test]
 fn in_maintenance_nothing_switches_until_it_ends() {
     let mut w = whole();
     w.event(1, Event::Order(Order::Maintenance { for_ms: 5000 }));

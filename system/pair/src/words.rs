@@ -116,8 +116,8 @@ pub(crate) fn of_heart(word: Word, me: &str, peer: &str) -> Alarm {
         Word::Switching => (
             "switching",
             Warning,
-            format!("The services of node {me} failed twice after a restart; node {peer} takes over."),
-            format!("节点 {me} 的服务重启两次后仍失败；由节点 {peer} 接管。"),
+            format!("The services of node {me} still fail after restarts in place; node {peer} takes over."),
+            format!("节点 {me} 的服务原地重启后仍然失败；由节点 {peer} 接管。"),
         ),
         Word::Healthier => (
             "healthier",
