@@ -4,6 +4,8 @@ DIR ?= twinpost-data
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 KEY ?= twinpost-keys/update.pem
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+# Always these together: cargo chooses the features of what they share by what is built at once, and would build it anew for each selection.
+PROGRAMS := -p twinpost -p twinpost-hw-modem -p twinpost-image -p twinpost-rig
 
 .DEFAULT_GOAL := help
 .PHONY: help run pair build image test test-fast soak lint docs bench clean need-cargo
@@ -20,17 +22,16 @@ run: build ## Build, then start a pair of nodes here (Ctrl-C stops it, everythin
 
 pair: image ## Two machines with the image in QEMU, left running to play with (Ctrl-C stops them, disks are kept; needs root)
 	@hw-tests/need pair
-	$(CARGO) build --release --quiet -p twinpost-rig
 	@exec $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CARGO_TARGET_DIR) $(TARGET)/release/twinpost-rig --dir "$(DIR)/machines" pair
 
 build: need-cargo
 	@hw-tests/need run
 	@test -x $(TARGET)/release/twinpost || echo "Building Twinpost. The first time takes several minutes on two cores."
-	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
+	$(CARGO) build --release --quiet $(PROGRAMS)
 
 image: need-cargo ## The appliance image, from Debian packages and this repository; says where it is (OUT=folder, KEY=file that signs its update)
 	@hw-tests/need image
-	$(CARGO) build --release --quiet -p twinpost -p twinpost-image
+	$(CARGO) build --release --quiet $(PROGRAMS)
 	@CARGO="$(CARGO)" $(TARGET)/release/twinpost-image build --binary $(TARGET)/release/twinpost $(if $(KEY),--key "$(KEY)") $(if $(OUT),--out "$(OUT)")
 
 test: need-cargo ## Everything: lints, unit and property tests, model and simulator of the pair, crash harness, real clients, faults
@@ -45,9 +46,8 @@ soak: need-cargo ## A million simulated texts, ten million schedules of the pair
 	@hw-tests/need test
 	TWINPOST_SOAK=$${TWINPOST_SOAK:-1000000} $(CARGO) test --release --quiet -p twinpost-sms --lib -- --nocapture soak
 	TWINPOST_SOAK=1 $(CARGO) test --release --quiet -p twinpost-heartbeat --test simulator --test model -- --nocapture --test-threads 1
-	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-modem
+	$(CARGO) build --release --quiet $(PROGRAMS)
 	TWINPOST_SOAK=1 $(CARGO) test --release --quiet -p twinpost-hw-tests --test e2e -- --nocapture pair_rounds
-	$(CARGO) build --release --quiet -p twinpost-image
 	CARGO="$(CARGO)" hw-tests/images $(TARGET)/release broken
 	TWINPOST_SOAK=1 TWINPOST_IMAGE="$(abspath $(TARGET))/image/test" TWINPOST_NEXT="$(abspath $(TARGET))/image/next" \
 	  TWINPOST_BROKEN="$(abspath $(TARGET))/image/broken" TWINPOST_BIN="$(abspath $(TARGET))/release/twinpost" $(CARGO) test --release --quiet -p twinpost-rig --test machine
@@ -62,7 +62,7 @@ docs: need-cargo ## Write the pages in docs/ that are made from the code
 
 bench: need-cargo ## Figures beside Postfix + Dovecot, smsd, gammu-smsd and keepalived in the same run, and of two machines; writes bench-results/
 	@hw-tests/need bench
-	$(CARGO) build --release --quiet -p twinpost -p twinpost-hw-tests -p twinpost-smtp -p twinpost-hw-modem -p twinpost-gsm -p twinpost-sms -p twinpost-image -p twinpost-rig --bins --examples
+	$(CARGO) build --release --quiet $(PROGRAMS) -p twinpost-hw-tests -p twinpost-smtp -p twinpost-gsm -p twinpost-sms --bins --examples
 	hw-tests/bench/run.py
 	hw-tests/bench/sms.py
 	hw-tests/bench/pair.py
