@@ -57,8 +57,9 @@ def takeovers(figures):
     rounds = next(v for k, v in figures.items() if "rounds" in k)
     banner = sorted(r["banner_ms"] for r in rounds)
     shares = {f"{step} p50 ms": statistics.median(r["steps"].get(f"{step}_ms", 0) for r in rounds) for step in STEPS}
+    start = next(v for k, v in figures.items() if k.startswith("power on of both"))[0]
     # Of twenty values the 99th percentile is the largest.
-    return {"rounds": len(banner), "to the banner p50 ms": statistics.median(banner), "to the banner p99 ms": banner[-1], **shares,
+    return {"power on of both to the banner ms": start["banner_ms"], "power on of both to an eligible standby ms": start["settled_ms"], "rounds": len(banner), "to the banner p50 ms": statistics.median(banner), "to the banner p99 ms": banner[-1], **shares,
             "proofs": ", ".join(sorted({r["proof"] for r in rounds}))}
 
 
@@ -94,12 +95,16 @@ def value(text):
 
 
 def memory(machines):
-    """What the kernel counts for the programs of a node, as the node says itself."""
-    found = {}
+    """What an idle node uses, as its kernel counts it, and what of that is the programs' own."""
+    found, mib = {}, 1 << 20
     for node in ("a", "b"):
-        status = value(machines.order(node, "--json", "node", "status"))
-        for name, mib in sorted(status.get("memory", {}).items()):
-            found[f"node {node} {name}"] = mib
+        status = value(machines.order(node, "--json", "pair", "status"))
+        role = "active" if status["active"] == node else "standby"
+        seen = value(machines.order(node, "--json", "node", "status"))["memory"]
+        found[f"{role}: used MiB"] = (seen["total_bytes"] - seen["available_bytes"]) / mib
+        found[f"{role}: of MiB"] = seen["total_bytes"] / mib
+        found[f"{role}: the programs' own MiB"] = sum(unit["own_bytes"] for unit in seen["units"]) / mib
+        found |= {f"{role}: {unit['unit']} own MiB": unit["own_bytes"] / mib for unit in seen["units"] if unit["own_bytes"] > mib}
     return found
 
 

@@ -43,7 +43,7 @@ struct Heard {
     /// How often the line was opened.
     lives: u64,
     writer: Option<Box<dyn Write + Send>>,
-    /// People who look on (`twinpost-rig console`): they get every byte.
+    /// Others who use the line ([`Console::serve`]): they get every byte.
     lookers: Vec<std::os::unix::net::UnixStream>,
 }
 
@@ -313,10 +313,23 @@ impl Console {
         self.write(bytes)
     }
 
-    /// Lets a person look on: every byte from now on goes to this stream too, until it is closed.
-    pub fn show_to(&self, looker: std::os::unix::net::UnixStream) {
-        let _ = looker.set_write_timeout(Some(Duration::from_millis(200)));
+    /// Lets somebody else use it, as a console server does: every byte from now on goes to this stream too, and what comes from it is typed,
+    /// until it is closed.
+    ///
+    /// # Errors
+    /// The stream cannot be used.
+    pub fn serve(&self, stream: &std::os::unix::net::UnixStream) -> std::io::Result<()> {
+        let looker = stream.try_clone()?;
+        looker.set_write_timeout(Some(Duration::from_millis(200)))?;
         lock(&self.shared.heard).lookers.push(looker);
+        let mut bytes = [0; 256];
+        let mut typed = stream;
+        while let Ok(count) = typed.read(&mut bytes)
+            && count > 0
+        {
+            self.type_in(&bytes[..count]);
+        }
+        stream.shutdown(std::net::Shutdown::Both)
     }
 
     /// How often the line has come up: one more after each power-on of a machine in QEMU.

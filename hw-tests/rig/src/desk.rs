@@ -240,16 +240,7 @@ fn answer(stream: &UnixStream, pair: &Pair<Qemu>) -> std::io::Result<()> {
         };
     }
     if let Some(name) = line.strip_prefix("console ").and_then(node) {
-        let console = pair.rig.console(name);
-        console.show_to(stream.try_clone()?);
-        let mut bytes = [0; 256];
-        let mut typed = stream;
-        while let Ok(count) = typed.read(&mut bytes)
-            && count > 0
-        {
-            console.type_in(&bytes[..count]);
-        }
-        return stream.shutdown(std::net::Shutdown::Both);
+        return pair.rig.console(name).serve(stream);
     }
     if line == "space" {
         return writeln!(out, "{}\n-- 0", pair.rig.space().path().display());

@@ -9,7 +9,7 @@
 mod accel;
 mod bench;
 pub mod blocklog;
-mod bmc;
+pub mod bmc;
 mod capability;
 pub mod client;
 pub mod console;

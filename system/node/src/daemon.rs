@@ -235,7 +235,7 @@ impl Machine {
             Request::UpdateReturn { reasons } => {
                 let _turn = self.turn(Text::new("the version before is chosen", "正在恢复之前的版本"))?;
                 update::withdraw(reasons).await?;
-                power::go(Power::Reboot, &socket, say).await
+                Ok(power::go(Power::Reboot, &socket, say).await)
             }
             Request::UpdateCommit => {
                 let _turn = self.turn(Text::new("the running version is kept", "正在保留当前版本"))?;
@@ -250,7 +250,7 @@ impl Machine {
             Request::Power { what, go: false } => Ok(power::preview(what, &socket).await),
             Request::Power { what: what @ (Power::Off | Power::Reboot), go: true } => {
                 let _turn = self.turn(Text::new("the node goes down", "节点正在关闭"))?;
-                power::go(what, &socket, say).await
+                Ok(power::go(what, &socket, say).await)
             }
             Request::Paired => {
                 let _turn = self.turn(Text::new("the pair is begun", "正在启动双机"))?;

@@ -12,6 +12,7 @@
 //! that still answer lie in the folder that is named.
 #![allow(clippy::print_stdout, reason = "a test says what it does")]
 
+mod bench;
 mod boot;
 mod clock;
 mod crash;
@@ -44,6 +45,7 @@ fn scenarios() -> Vec<Scenario> {
         serial::all(),
         crash::all(),
         off::all(),
+        bench::all(),
         mirror::all(),
         disks::all(),
         install::all(),

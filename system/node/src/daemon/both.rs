@@ -280,10 +280,14 @@ async fn act(machine: &Machine, plan: &Plan, action: &Action, step: api::Progres
                 other => Err(refusal(other.as_ref())),
             }
         }
-        Action::Restart { node } if here(node) => power::go(Power::Reboot, &socket, |_| {}).await.map(drop),
+        Action::Restart { node } if here(node) => {
+            power::go(Power::Reboot, &socket, |_| {}).await;
+            Ok(())
+        }
         Action::Return { node, reasons } if here(node) => {
             update::withdraw(reasons.iter().map(update::text).collect()).await?;
-            power::go(Power::Reboot, &socket, |_| {}).await.map(drop)
+            power::go(Power::Reboot, &socket, |_| {}).await;
+            Ok(())
         }
         Action::Return { reasons, .. } => {
             let request = Request::UpdateReturn { reasons: reasons.iter().map(update::text).collect() };

@@ -127,7 +127,7 @@ pub async fn reset(machine: &Machine, mail: bool, go: bool, step: Progress<'_>) 
         Ok(Err(why)) => return Err(Refused { reasons: why.reasons() }),
         Err(why) => return Err(Refused::one(Text::same(why.to_string()))),
     }
-    power::go(Power::Reboot, &socket, |what| step(Step { what, done: 0, of: 0 })).await?;
+    power::go(Power::Reboot, &socket, |what| step(Step { what, done: 0, of: 0 })).await;
     Ok(Done {
         text: Text::new("The node is reset: it starts again as a new machine.", "节点已恢复出厂设置：正在作为新机器重新启动。"),
         ..Done::default()

@@ -3,7 +3,7 @@
 //! Contract: an active node hands over first, if its peer may take over, and only then does the machine go down; a hand-over that does not
 //! succeed in time does not keep the machine up, for a person has said what they want. systemd does the rest in its order.
 //!
-//! Failure classes: systemd refuses: its sentence.
+//! Failure classes: systemd refuses: its sentence, in the log where the order was answered before.
 
 use super::link;
 use crate::api::{Done, Power, Refused, Text};
@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Going down ends the console, the web page and this daemon too: whoever gave the order hears the answer first.
+const ANSWER_FIRST: Duration = Duration::from_secs(2);
 /// systemctl answers within.
 const ORDER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -75,19 +77,21 @@ pub async fn preview(what: Power, socket: &Path) -> Done {
     Done { text: Text::new(en, zh), ..Done::default() }
 }
 
-/// Reboot or off.
-///
-/// # Errors
-/// systemd refuses.
-pub async fn go(what: Power, socket: &Path, say: impl Fn(Text)) -> Result<Done, Refused> {
+/// Reboot or off, a moment after it was answered.
+pub async fn go(what: Power, socket: &Path, say: impl Fn(Text)) -> Done {
     hand_over(socket, say).await;
     tell_the_peer(what, socket).await;
     let (word, text) = match what {
         Power::Off => ("poweroff", Text::new("This node is being switched off.", "本节点正在关机。")),
         Power::Reboot | Power::Slot(_) => ("reboot", Text::new("This node starts again.", "本节点正在重新启动。")),
     };
-    systemctl(&["--no-block", word]).await?;
-    Ok(Done { text, ..Done::default() })
+    tokio::spawn(async move {
+        tokio::time::sleep(ANSWER_FIRST).await;
+        if let Err(refused) = systemctl(&["--no-block", word]).await {
+            tracing::error!(?refused, "this node does not go down");
+        }
+    });
+    Done { text, ..Done::default() }
 }
 
 /// The other node shall neither take this one for dead nor give it its power back.

@@ -85,9 +85,7 @@ async fn give_up(machine: &Machine, reasons: Vec<twinpost_update::Text>) {
         Ok(false) => tracing::error!("there is no other version that could start: this one goes on"),
         Ok(true) | Err(_) => {
             let socket = machine.settings.pair_socket();
-            if let Err(refused) = power::go(Power::Reboot, &socket, |_| {}).await {
-                tracing::error!(?refused, "the node cannot be started again");
-            }
+            power::go(Power::Reboot, &socket, |_| {}).await;
         }
     }
 }
