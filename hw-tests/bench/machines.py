@@ -85,13 +85,11 @@ class Machines:
 
 
 def value(text):
-    """The last JSON value of an answer."""
-    for line in reversed(text.strip().splitlines()):
-        try:
-            return json.loads(line)
-        except ValueError:
-            continue
-    return json.loads(text)
+    """The JSON document of an answer: all of it, or its last line."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json.loads(text.strip().splitlines()[-1])
 
 
 def memory(machines):

@@ -26,6 +26,8 @@ use twinpost_hw_modem::{Handle, Line, Options as ModemOptions, Order, Simulator,
 
 /// The gateway: this program. Witness and management controllers are here too.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+/// Its hardware address on the LAN.
+const GATEWAY_MAC: &str = "52:54:00:00:00:fe";
 /// The address that moves.
 pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
 /// The port of the witness.
@@ -174,7 +176,9 @@ impl Qemu {
         std::fs::create_dir_all(&folder).map_err(Error::io(shown(&folder)))?;
         let space = Space::new()?;
         let net = |words: &str| space.tool("ip", &words.split(' ').collect::<Vec<_>>()).map(drop);
-        net("link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
+        // An address of its own: otherwise it is the lowest of its ports', and changes with observers that come and go. A node then sends to one
+        // that is gone until its kernel has probed in vain for 8 s.
+        net(&format!("link add lan address {GATEWAY_MAC} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
         net(&format!("addr add {GATEWAY}/24 dev lan"))?;
         net("link set lan up")?;
         for number in [1, 2] {

@@ -31,7 +31,9 @@ fn settles(ground: &mut Ground) -> Outcome {
         let witness = !pair.rig.can(Capability::Witness) || status["witness"]["reachable"] == true;
         check(witness, || format!("node {node}: witness {}", status["witness"]))?;
         check(!status["fencing"].is_null(), || format!("node {node} has no power switch"))?;
-        boots.push(json!({ "node": node, "status": pair.rig.console(node).json("node status")? }));
+        let machine = pair.rig.console(node).json("node status")?;
+        let (init, boot_ms, memory) = (&machine["init"], &machine["boot"]["took_ms"], &machine["memory"]);
+        boots.push(json!({ "node": node, "init": init, "boot_ms": boot_ms, "memory": memory }));
     }
     ground.figure("boot", json!(boots));
     Ok(())
