@@ -59,7 +59,8 @@ def takeovers(figures):
     shares = {f"{step} p50 ms": statistics.median(r["steps"].get(f"{step}_ms", 0) for r in rounds) for step in STEPS}
     start = next(v for k, v in figures.items() if k.startswith("power on of both"))[0]
     # Of twenty values the 99th percentile is the largest.
-    return {"power on of both to the banner ms": start["banner_ms"], "power on of both to an eligible standby ms": start["settled_ms"], "rounds": len(banner), "to the banner p50 ms": statistics.median(banner), "to the banner p99 ms": banner[-1], **shares,
+    return {"power on of both to the banner ms": start["banner_ms"], "power on of both to an eligible standby ms": start["settled_ms"], "rounds": len(banner),
+            "to the banner p50 ms": statistics.median(banner), "to the banner p99 ms": banner[-1], **shares,
             "proofs": ", ".join(sorted({r["proof"] for r in rounds}))}
 
 
