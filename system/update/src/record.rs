@@ -187,7 +187,16 @@ pub fn accept(record: &Record, running: &Running, marks: Marks, manifest: &Manif
             format!("版本 {} 仍在试运行：请等待其确认（所有服务运行后约一分钟）", now.version),
         );
     }
-    if new.sequence == now.sequence {
+    if new.sequence == now.sequence && new.version != now.version {
+        // Of commits of the same second.
+        no(
+            format!(
+                "version {} is of the same moment as version {}, which runs: neither is the later one",
+                new.version, now.version
+            ),
+            format!("版本 {} 与正在运行的版本 {} 时间相同，无法判断先后", new.version, now.version),
+        );
+    } else if new.sequence == now.sequence {
         no(
             format!("version {} runs already: nothing needs to be done", new.version),
             format!("已在运行版本 {}：无需升级", new.version),

@@ -36,6 +36,7 @@ fn what_stands_against_an_installation() {
     assert_eq!(reasons(&manifest(|m| m.boards = vec!["qemu-pc".into()]), &wish, GOOD), "");
     assert!(reasons(&manifest(|m| m.boards = vec!["other".into()]), &wish, GOOD).contains("for the boards other"));
     assert!(reasons(&manifest(|m| m.release = release("1", 100)), &brave, GOOD).contains("runs already"));
+    assert!(reasons(&manifest(|m| m.release = release("1.1", 100)), &brave, GOOD).contains("neither is the later one"));
     let old = manifest(|m| m.release = release("0.9", 90));
     assert!(reasons(&old, &wish, GOOD).contains("--downgrade"));
     assert_eq!(reasons(&old, &brave, GOOD), "");
